@@ -1,0 +1,148 @@
+"""`checkpoint` compares a result with what was measured before; `exercise` checks a student's answer and gives a hint.
+
+The bands stand in `reference.json`, which `make reference` writes: for each named result the mean and the spread over
+runs with different seeds, and the interval in which one further run falls with a probability of 99.99 %.
+"""
+
+import functools
+import json
+import math
+import os
+from collections.abc import Callable
+
+from course_utils import PACKAGE_FOLDER
+
+REFERENCE_FILE = PACKAGE_FOLDER / "reference.json"
+
+# Results of this session by name, in the order in which they came: what `results_table` prints.
+_results: dict[str, float] = {}
+
+
+class CheckpointError(AssertionError):
+    """A result lies outside its band, and `COURSE_STRICT=1` asks for an error."""
+
+
+@functools.cache
+def _reference() -> dict:
+    return json.loads(REFERENCE_FILE.read_text(encoding="utf-8"))
+
+
+def expected_seconds(lesson: str) -> int | None:
+    """Duration of a lesson on two CPU cores in seconds, rounded up to five; `None` if it was not measured."""
+    seconds = _reference()["lessons"].get(lesson, {}).get("seconds")
+    return None if seconds is None else 5 * math.ceil(seconds / 5)
+
+
+def checkpoint(name: str, value: float, if_not: str) -> None:
+    """Say whether a result is where it was found to be with other seeds, and if not, what the likely cause is.
+
+    Args:
+        name: the result's name in `reference.json`, such as `"01.dense32.test_bce"`.
+        value: the number found in this run.
+        if_not: the likely cause of a number outside the band, as a sentence for the student.
+
+    Raises:
+        CheckpointError: with the environment variable `COURSE_STRICT=1` (the tests set it), if the value lies outside its
+            band, is not finite, or has no band.
+    """
+    value = float(value)
+    _results[name] = value
+    _record(name, value)
+    band = _reference()["results"].get(name)
+    if band is None:
+        message = (
+            f"{name} = {value:.4g} has no measured band yet (known: {', '.join(_reference()['results']) or 'none'})."
+        )
+    elif band["low"] <= value <= band["high"]:
+        print(f"✓ {name} = {value:.4g}, inside the band {_band(band)}.")
+        return
+    else:
+        side = "below" if value < band["low"] else "above" if value > band["high"] else "not in"
+        message = f"{name} = {value:.4g} is {side} the band {_band(band)}. {if_not}"
+    # With COURSE_RECORD the bands are being measured, so there is nothing to hold the result against.
+    if os.environ.get("COURSE_STRICT") == "1" and not os.environ.get("COURSE_RECORD"):
+        raise CheckpointError(message)
+    print(f"✗ {message}")
+
+
+def _band(band: dict) -> str:
+    return f"{band['low']:.4g} … {band['high']:.4g} ({band['seeds']} seeds)"
+
+
+def _record(name: str, value: float) -> None:
+    """Append the result to the file that `make reference` names in `COURSE_RECORD`."""
+    if path := os.environ.get("COURSE_RECORD"):
+        with open(path, "a", encoding="utf-8") as file:
+            file.write(json.dumps({"name": name, "value": value}) + "\n")
+
+
+def results_table() -> None:
+    """Print every result of this session beside the mean of the reference runs."""
+    if not _results:
+        print("No checkpoint was reached yet: run the cells above first.")
+        return
+    print(f"{'result':34}{'this run':>12}{'reference':>22}")
+    for name, value in _results.items():
+        band = _reference()["results"].get(name)
+        reference = f"{band['mean']:.4g} ± {band['std']:.1g}" if band else "not measured"
+        print(f"{name:34}{value:12.4g}{reference:>22}")
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Exercises
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+class NotYet(Exception):
+    """Raised by an exercise's check: what is missing in the answer, in a sentence."""
+
+
+_exercises: dict[str, tuple[Callable, str]] = {}
+
+
+def register_exercise(name: str, hint: str) -> Callable[[Callable], Callable]:
+    """Decorate a function `check(answer)` that raises `NotYet` for a wrong answer; `hint` follows its message."""
+
+    def register(check: Callable) -> Callable:
+        _exercises[name] = check, hint
+        return check
+
+    return register
+
+
+def exercise(name: str, answer) -> None:
+    """Check the answer to an exercise and print the verdict, with a hint if something is missing.
+
+    A wrong answer never raises, so that a notebook with open exercises runs to its end.
+
+    Args:
+        name: the exercise's name, such as `"01.parameters"`.
+        answer: what the exercise asks for, usually a function or a layer class that you wrote.
+
+    Raises:
+        KeyError: there is no exercise of this name.
+    """
+    missing = what_is_missing(name, answer)
+    if missing is None:
+        print(f"✓ Exercise {name} is solved.")
+    else:
+        print(f"✗ Exercise {name}: {missing}\n  Hint: {_exercises[name][1]}")
+
+
+def what_is_missing(name: str, answer) -> str | None:
+    """What the answer to the exercise `name` lacks, in a sentence; `None` if it is right. Raises as `exercise` does."""
+    import course_utils.exercises  # noqa: F401  registers the checks; it imports this module in turn
+
+    if name not in _exercises:
+        raise KeyError(f"There is no exercise {name!r}; expected one of {sorted(_exercises)}.")
+    check, _ = _exercises[name]
+    try:
+        check(answer)
+    except NotYet as missing:
+        return str(missing)
+    except NotImplementedError:
+        return "it is still the empty stub."
+    except Exception as error:
+        # Whatever the student's code raises is part of the answer: it is shown, and the lesson goes on.
+        return f"your code raised {type(error).__name__}: {error}"
+    return None

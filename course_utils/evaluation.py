@@ -1,0 +1,100 @@
+"""What "good" means: error measures, and the trivial baselines that every model has to beat."""
+
+import numpy as np
+from scipy.special import entr
+from sklearn.decomposition import PCA
+
+
+def mse(x: np.ndarray, x_hat: np.ndarray) -> float:
+    """Mean squared error over all pixels of all images; `x` and `x_hat` have the same shape `(n, ...)`.
+
+    Raises:
+        ValueError: the shapes differ (broadcasting would compare every image with every other).
+    """
+    _require_same_shape(x, x_hat)
+    return float(np.mean(np.square(x - x_hat), dtype=np.float64))
+
+
+def bce(x: np.ndarray, x_hat: np.ndarray) -> float:
+    """Binary cross-entropy −x·log x̂ − (1−x)·log(1−x̂) in nats, mean over all pixels of all images.
+
+    Args:
+        x: pixels in [0, 1], shape `(n, ...)`.
+        x_hat: predicted pixels of the same shape; clipped to [1e-7, 1 − 1e-7] as Keras does.
+
+    Raises:
+        ValueError: the shapes differ.
+    """
+    _require_same_shape(x, x_hat)
+    x_hat = np.clip(np.asarray(x_hat, dtype=np.float64), 1e-7, 1 - 1e-7)
+    return float(np.mean(-x * np.log(x_hat) - (1 - x) * np.log1p(-x_hat)))
+
+
+def bce_floor(x: np.ndarray) -> float:
+    """The lowest binary cross-entropy that any reconstruction of the grey pixels `x` can have, in nats per pixel.
+
+    It is the pixels' own entropy −x·log x − (1−x)·log(1−x), reached by x̂ = x; only for black and white pixels is it zero.
+
+    Args:
+        x: pixels in [0, 1], any shape.
+
+    Raises:
+        ValueError: a pixel lies outside [0, 1].
+    """
+    if x.min() < 0 or x.max() > 1:
+        raise ValueError(f"expected pixels in [0, 1], but they reach from {x.min():.4g} to {x.max():.4g}.")
+    x = np.asarray(x, dtype=np.float64)
+    return float(np.mean(entr(x) + entr(1 - x)))
+
+
+def psnr(x: np.ndarray, x_hat: np.ndarray) -> float:
+    """Peak signal-to-noise ratio in decibels, 10·log₁₀(1 / MSE) of each image with peak value 1, mean over the images.
+
+    Args:
+        x: images in [0, 1], shape `(n, ...)`.
+        x_hat: their reconstructions, the same shape. An image without any error makes the mean infinite.
+
+    Raises:
+        ValueError: the shapes differ.
+    """
+    _require_same_shape(x, x_hat)
+    error = np.mean(np.square(x - x_hat, dtype=np.float64).reshape(len(x), -1), axis=1)
+    with np.errstate(divide="ignore"):
+        return float(np.mean(-10 * np.log10(error)))
+
+
+def mean_image(x_train: np.ndarray, n: int) -> np.ndarray:
+    """The laziest reconstruction: the mean training image, for each of `n` images; shape `(n, ...)`."""
+    return np.broadcast_to(x_train.mean(axis=0), (n, *x_train.shape[1:]))
+
+
+def fit_pca(x_train: np.ndarray, n_components: int) -> PCA:
+    """Principal component analysis of flat images `(n, pixels)` by scikit-learn, through the covariance matrix.
+
+    The components come in the order of falling variance, so one fit with the largest number serves every smaller one.
+    """
+    return PCA(n_components=n_components, svd_solver="covariance_eigh").fit(x_train)
+
+
+def reconstruct_pca(pca: PCA, x: np.ndarray, n_components: int | None = None) -> np.ndarray:
+    """Project flat images `(n, pixels)` on the first `n_components` principal axes (default: all that were fitted).
+
+    Returns:
+        The reconstruction, same shape as `x`: the best one by squared error among all linear codes of that size.
+
+    Raises:
+        ValueError: more components are asked for than were fitted.
+    """
+    fitted = len(pca.components_)
+    n_components = fitted if n_components is None else n_components
+    if not 1 <= n_components <= fitted:
+        raise ValueError(
+            f"n_components is {n_components}; this PCA was fitted with {fitted}, so 1 to {fitted} are possible."
+        )
+    axes = pca.components_[:n_components]
+    return (x - pca.mean_) @ axes.T @ axes + pca.mean_
+
+
+def _require_same_shape(x: np.ndarray, x_hat: np.ndarray) -> None:
+    if x.shape != x_hat.shape:
+        raise ValueError(f"x has the shape {x.shape} and x_hat {x_hat.shape}; they must be equal.")

@@ -1,0 +1,191 @@
+"""Figures of the course: one style, readable from the last row, each with a text for those who cannot see it."""
+
+import base64
+
+import matplotlib.pyplot as plt
+import numpy as np
+from IPython.display import display
+from matplotlib.figure import Figure
+
+from course_utils import PACKAGE_FOLDER
+
+# Okabe & Ito's colours for colour-blind readers (black last), and two greys to make ten, one per digit.
+COLOURS = (
+    "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#F0E442", "#000000", "#999999", "#8C510A",
+)  # fmt: skip
+
+# One per curve, with the first eight colours.
+MARKERS = "osD^vP*X"
+
+SHORTEST_ALT = 20
+
+# Wide enough for a slide, and never more.
+WIDTH, HEIGHT = 8.0, 4.2
+
+plt.rcParams.update(
+    {
+        "figure.figsize": (WIDTH, HEIGHT),
+        "figure.dpi": 110,
+        "figure.facecolor": "white",
+        "axes.prop_cycle": plt.cycler(color=COLOURS[:8]),
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.grid": True,
+        "grid.alpha": 0.3,
+        "font.size": 13,
+        "axes.titlesize": 14,
+        "legend.frameon": False,
+        "lines.linewidth": 2.2,
+        "image.cmap": "gray",
+    }
+)
+
+
+def show(fig: Figure, *, alt: str) -> None:
+    """Display a figure with its alternative text and close it.
+
+    Args:
+        fig: a Matplotlib figure.
+        alt: what the figure shows, in a sentence or two, for readers who cannot see it (at least 20 characters).
+
+    Raises:
+        ValueError: `alt` is too short to say anything.
+    """
+    try:
+        _require_alt(alt)
+        display(fig, metadata={"image/png": {"alt": alt}})
+    finally:
+        plt.close(fig)  # Jupyter shows what is still open at the end of a cell, without its text
+
+
+def diagram(name: str, *, alt: str) -> None:
+    """Display one of the course's drawings, `images/<name>.svg` in the package, so that it shows in Colab too.
+
+    Args:
+        name: the file's name without `.svg`.
+        alt: what the drawing shows.
+
+    Raises:
+        ValueError: `alt` is too short to say anything, or there is no such drawing.
+    """
+    _require_alt(alt)
+    folder = PACKAGE_FOLDER / "images"
+    path = folder / f"{name}.svg"
+    if not path.exists():
+        known = ", ".join(sorted(p.stem for p in folder.glob("*.svg")))
+        raise ValueError(f"There is no drawing {name!r}; expected one of: {known}.")
+    source = base64.b64encode(path.read_bytes()).decode("ascii")
+    text = alt.replace("&", "&amp;").replace('"', "&quot;").replace("<", "&lt;")
+    html = f'<img alt="{text}" style="max-width: 100%" src="data:image/svg+xml;base64,{source}">'
+    display({"text/html": html, "text/plain": f"[drawing: {alt}]"}, raw=True)
+
+
+def show_images(rows: dict[str, np.ndarray], *, alt: str, titles: list[str] | None = None) -> None:
+    """Show rows of grey images, one label per row.
+
+    Args:
+        rows: label → images in [0, 1], shape `(n, 28, 28)`, `(n, 28, 28, 1)` or flat `(n, 784)`; the rows may differ in
+            length but not be longer than 16. Values outside [0, 1] are shown as black or white.
+        alt: what the pictures show.
+        titles: a short text above each column.
+
+    Raises:
+        ValueError: there is no row, a row is empty or too long, or its images are not square.
+    """
+    columns = max((len(images) for images in rows.values()), default=0)
+    if columns > 16 or not all(len(images) for images in rows.values()) or not rows:
+        raise ValueError("expected at least one row, and 1 to 16 images in each, so that each can be seen.")
+    rows = {label: _as_pictures(images) for label, images in rows.items()}
+    label_width = 0.11 * max(len(label) for label in rows)
+    title_height = 0.3 if titles else 0.0
+    size = min((WIDTH - label_width) / columns, (HEIGHT - title_height) / len(rows), 1.1)
+    fig, axes = plt.subplots(
+        len(rows),
+        columns,
+        figsize=(label_width + columns * size, len(rows) * size + title_height),
+        squeeze=False,
+        gridspec_kw={"wspace": 0.06, "hspace": 0.06},
+    )
+    for axis in axes.flat:
+        axis.set_axis_off()
+    for axes_row, (label, images) in zip(axes, rows.items(), strict=True):
+        for axis, image in zip(axes_row, images, strict=False):
+            axis.imshow(image, cmap="gray", vmin=0, vmax=1)
+        axes_row[0].text(-0.15, 0.5, label, transform=axes_row[0].transAxes, ha="right", va="center", fontsize=12)
+    for axis, title in zip(axes[0], titles or [], strict=False):
+        axis.set_title(title, fontsize=11, pad=3)
+    show(fig, alt=alt)
+
+
+def _as_pictures(images: np.ndarray) -> np.ndarray:
+    """Images of any of the course's shapes as `(n, side, side)`."""
+    images = np.asarray(images)
+    side = round(np.sqrt(images[0].size))
+    if side * side != images[0].size:
+        raise ValueError(f"expected square grey images, but one has the shape {images[0].shape}.")
+    return images.reshape(len(images), side, side)
+
+
+def plot_learning_curves(
+    curves: dict[str, list[float]], *, alt: str, ylabel: str, floor: float | None = None, log: bool = False
+) -> None:
+    """Plot one line per training over its epochs.
+
+    Args:
+        curves: label → a number per epoch, such as `history.history["val_loss"]`.
+        alt: what the figure shows.
+        ylabel: name and unit of the numbers.
+        floor: a value that cannot be passed, drawn as a dashed line.
+        log: logarithmic vertical axis.
+
+    Raises:
+        ValueError: there are no curves, or more than can be told apart.
+    """
+    if not 1 <= len(curves) <= len(MARKERS):
+        raise ValueError(f"expected 1 to {len(MARKERS)} curves, but there are {len(curves)}.")
+    fig, axis = plt.subplots(layout="constrained")
+    for (label, values), marker in zip(curves.items(), MARKERS, strict=False):
+        axis.plot(range(1, len(values) + 1), values, marker=marker, label=label)
+    if floor is not None:
+        axis.axhline(floor, color="black", linestyle="--", linewidth=1.5, label="floor")
+    if log:
+        axis.set_yscale("log")
+    axis.xaxis.get_major_locator().set_params(integer=True)
+    axis.set(xlabel="epoch", ylabel=ylabel)
+    fig.legend(loc="outside upper center", ncols=2)
+    show(fig, alt=alt)
+
+
+def scatter_codes(z: np.ndarray, y: np.ndarray, *, alt: str, title: str = "") -> None:
+    """Draw two-dimensional codes as points coloured by digit, each digit's name at the median of its points.
+
+    Args:
+        z: codes, shape `(n, 2)`.
+        y: digits 0…9, shape `(n,)`; not all of them need to occur.
+        alt: what the figure shows.
+        title: text above the figure.
+
+    Raises:
+        ValueError: the codes are not two-dimensional.
+    """
+    if z.ndim != 2 or z.shape[1] != 2:
+        raise ValueError(f"expected codes of shape (n, 2), but it is {z.shape}.")
+    fig, axis = plt.subplots(figsize=(6.4, HEIGHT))
+    for digit, colour in enumerate(COLOURS):
+        points = z[y == digit]
+        if len(points) == 0:
+            continue
+        axis.scatter(*points.T, s=5, color=colour, alpha=0.5, linewidths=0)
+        axis.text(
+            *np.median(points, axis=0), str(digit), fontsize=17, weight="bold", ha="center", va="center",
+            bbox={"boxstyle": "circle,pad=0.15", "facecolor": "white", "edgecolor": colour, "alpha": 0.9},
+        )  # fmt: skip
+    axis.set(xlabel="$z_1$", ylabel="$z_2$", title=title)
+    show(fig, alt=alt)
+
+
+def _require_alt(alt: str) -> None:
+    if not isinstance(alt, str) or len(alt.strip()) < SHORTEST_ALT:
+        raise ValueError(
+            f"alt is {alt!r}; expected what the picture shows, in a sentence of at least {SHORTEST_ALT} characters."
+        )

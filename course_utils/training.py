@@ -1,0 +1,501 @@
+"""`setup` prepares a notebook, `train` fits a model: what every lesson needs and none is about."""
+
+import json
+import math
+import os
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from course_utils.backend import BACKEND, keras, silenced_stderr
+from course_utils.checks import expected_seconds
+
+DEFAULT_SEED = 0
+
+_STEPS_THAT_PAY_FOR_XLA = 1000
+
+# Layers that XLA speeds up on a CPU. Convolutions and random numbers get slower there, so `train` leaves them alone.
+_DENSE_LAYERS = (
+    keras.layers.InputLayer,
+    keras.layers.Dense,
+    keras.layers.Flatten,
+    keras.layers.Reshape,
+    keras.layers.Activation,
+    keras.layers.ReLU,
+    keras.layers.LeakyReLU,
+)
+
+
+class TrainingError(RuntimeError):
+    """A training could not go on: the loss is no longer a number, or the saved progress is not usable."""
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# setup
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def setup(lesson: str, mixed_precision: bool = False) -> np.random.Generator:
+    """Prepare a notebook: seeds, devices, and one line that says on what it runs and how long that takes.
+
+    All GPUs are used: one directly, several through `tf.distribute.MirroredStrategy`, which becomes the default for
+    every model built afterwards. GPU memory is taken as needed, so that two notebooks can share a card. Call it before
+    anything else touches TensorFlow; its start-up messages are silenced (`COURSE_DEBUG=1` shows them).
+
+    Args:
+        lesson: the lesson's number as in the notebook's name, such as `"01"`.
+        mixed_precision: compute in float16 where that pays, which is on a GPU with tensor cores (compute capability 7.0
+            or more) and with models large enough to keep it busy, that is the convolutional ones. The output layer of
+            such a model must be made with `dtype="float32"`.
+
+    Returns:
+        A NumPy generator for all random choices of the notebook. Its seed, and that of Keras, is 0, or the value of the
+        environment variable `COURSE_SEED`.
+
+    Environment:
+        COURSE_SEED: another seed. COURSE_LOGICAL_CPUS: split the CPU into so many devices and mirror over them, to see
+        on a laptop what happens with several GPUs (TensorFlow only).
+
+    Raises:
+        ValueError: `COURSE_SEED` or `COURSE_LOGICAL_CPUS` is not a whole number in its range.
+    """
+    seed = _whole_number("COURSE_SEED", DEFAULT_SEED, 0, 2**32 - 1)
+    keras.utils.set_random_seed(seed)
+    gpus = _prepare_devices(_whole_number("COURSE_LOGICAL_CPUS", 1, 1, 16))
+    pays = mixed_precision and bool(gpus) and all(capability >= (7, 0) for _, capability in gpus)
+    keras.mixed_precision.set_global_policy("mixed_float16" if pays else "float32")
+
+    device = ", ".join(sorted({name for name, _ in gpus})) if gpus else f"{_usable_cores()} CPU cores"
+    if _replicas() > 1:
+        device = f"{_replicas()} × {device}" if gpus else f"{_replicas()} logical CPU devices"
+    device += " in mixed precision" if pays else ""
+    seconds = expected_seconds(lesson)
+    duration = f"about {seconds} s on two CPU cores" if seconds else "not measured yet"
+    print(
+        f"Lesson {lesson} · Keras {keras.__version__} with {_backend_name()} · {device} · seed {seed} · "
+        f"expected time: {duration}"
+    )
+    if "google.colab" in sys.modules and not gpus:
+        print("No GPU is switched on. To get one: Runtime → Change runtime type → T4 GPU → Save, then run all again.")
+    return np.random.default_rng(seed)
+
+
+def _whole_number(variable: str, default: int, lowest: int, highest: int) -> int:
+    text = os.environ.get(variable, str(default))
+    if not text.isascii() or not text.isdigit() or not lowest <= int(text) <= highest:
+        raise ValueError(
+            f"The environment variable {variable} is {text!r}; expected a whole number from {lowest} to {highest}."
+        )
+    return int(text)
+
+
+def _prepare_devices(logical_cpus: int) -> list[tuple[str, tuple[int, int]]]:
+    """Start the backend's devices; return name and compute capability of each GPU."""
+    if BACKEND == "tensorflow":
+        with silenced_stderr():
+            return _prepare_tensorflow(logical_cpus)
+    if BACKEND == "jax":
+        import jax
+
+        gpus = [device for device in jax.devices() if device.platform == "gpu"]
+        return [(gpu.device_kind, _capability(getattr(gpu, "compute_capability", "0.0"))) for gpu in gpus]
+    import torch
+
+    indices = range(torch.cuda.device_count())
+    return [(torch.cuda.get_device_name(i), torch.cuda.get_device_capability(i)) for i in indices]
+
+
+def _capability(text: str) -> tuple[int, int]:
+    major, minor = text.split(".")
+    return int(major), int(minor)
+
+
+def _prepare_tensorflow(logical_cpus: int) -> list[tuple[str, tuple[int, int]]]:
+    import tensorflow as tf
+
+    tf.get_logger().setLevel("ERROR")  # it warns of retracing whenever several models predict
+    gpus = tf.config.list_physical_devices("GPU")
+    try:
+        for gpu in gpus:
+            tf.config.experimental.set_memory_growth(gpu, True)
+        if logical_cpus > 1:
+            cpu = tf.config.list_physical_devices("CPU")[0]
+            tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * logical_cpus)
+    except RuntimeError:
+        # The devices are already in use: `setup` is run a second time, and what it set the first time holds.
+        pass
+    names = [device.name for device in tf.config.list_logical_devices("CPU" if logical_cpus > 1 else "GPU")]
+    if len(names) > 1 and not tf.distribute.has_strategy():
+        tf.distribute.experimental_set_strategy(tf.distribute.MirroredStrategy(names))
+    tf.constant(0.0)  # the first use of a device also writes messages
+    details = [tf.config.experimental.get_device_details(gpu) for gpu in gpus]
+    return [(detail.get("device_name", "GPU"), detail.get("compute_capability", (0, 0))) for detail in details]
+
+
+def _replicas() -> int:
+    """Number of devices that one training step is spread over."""
+    if BACKEND != "tensorflow":
+        return 1
+    import tensorflow as tf
+
+    return tf.distribute.get_strategy().num_replicas_in_sync
+
+
+def _backend_name() -> str:
+    module = sys.modules[BACKEND]
+    return f"{ {'tensorflow': 'TensorFlow', 'jax': 'JAX', 'torch': 'PyTorch'}[BACKEND] } {module.__version__}"
+
+
+def _usable_cores() -> int:
+    """Cores that this process may use: in a container fewer than the machine has."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# train
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def train(
+    model: keras.Model,
+    x,
+    y=None,
+    *,
+    epochs: int,
+    validation_data: tuple | None = None,
+    loss: str | Callable | None = None,
+    metrics: Sequence | None = None,
+    batch_size: int = 128,
+    learning_rate: float = 1e-3,
+    resume: str | Path | None = None,
+) -> keras.callbacks.History:
+    """Compile `model` with Adam and fit it, with a learning rate that warms up and then falls along a cosine.
+
+    The learning rate rises linearly over the first tenth of all steps to `learning_rate` and then falls to zero. That
+    reaches in a few epochs what a constant rate reaches in dozens. Several steps run per call into the backend
+    (`steps_per_execution`), and long trainings of dense layers alone are compiled with XLA. One line shows the progress.
+
+    Args:
+        model: a built model, or one that builds itself in its first step.
+        x: inputs, an array of shape `(n, ...)` as the model takes them, or a list or dict of arrays.
+        y: targets, alike; `None` for a model that computes its loss from `x` alone.
+        epochs: passes over the data, at least 1.
+        validation_data: `(x_val, y_val)`, evaluated after each epoch.
+        loss: as in `model.compile`; `None` for a model with a `compute_loss` of its own.
+        metrics: as in `model.compile`.
+        batch_size: examples per step, at least 1.
+        learning_rate: the highest learning rate, above 0.
+        resume: a file named `*.weights.h5` in which the state is saved after each epoch (replaced in one step, so never
+            half-written) and from which an interrupted training goes on when the same cell is run again. It is deleted
+            at the end.
+
+    Returns:
+        Keras' `History`; its `history` holds a list per quantity, one number per epoch, also those before a resumption.
+
+    Raises:
+        ValueError: empty data, other shapes than the model's, values that are not finite, or values outside [0, 1] where
+            the loss is a binary cross-entropy. The message says what came and what was expected.
+        TrainingError: the loss became NaN or infinite, or `resume` belongs to another training.
+    """
+    _require_positive(epochs=epochs, batch_size=batch_size, learning_rate=learning_rate)
+    epochs, batch_size, learning_rate = int(epochs), int(batch_size), float(learning_rate)
+    if resume is not None and not str(resume).endswith(".weights.h5"):
+        raise ValueError(f"resume is {str(resume)!r}; expected the path of a file that ends in .weights.h5.")
+    n_examples = _check_data(model, x, y, loss, "training data")
+    n_validation = 0
+    if validation_data is not None:
+        if not isinstance(validation_data, (tuple, list)) or len(validation_data) != 2:
+            raise ValueError("validation_data: expected a pair (x_val, y_val).")
+        n_validation = _check_data(model, *validation_data, loss, "validation_data")
+
+    batch_size = _shared_evenly(batch_size, n_examples)
+    steps_per_epoch = math.ceil(n_examples / batch_size)
+    model.compile(
+        optimizer=keras.optimizers.Adam(_warm_up_and_cosine(learning_rate, epochs * steps_per_epoch)),
+        loss=loss,
+        metrics=metrics,
+        # PyTorch runs one step at a time, and TensorFlow 2.21 fails with more on several devices; elsewhere 50 at once
+        # leave little overhead and still a line that moves.
+        steps_per_execution=1 if BACKEND == "torch" or _replicas() > 1 else min(50, steps_per_epoch),
+        jit_compile=_jit_compile(model, epochs * steps_per_epoch),
+    )
+    callbacks = [_StopWhenNotFinite(resume), _ProgressLine(epochs, steps_per_epoch)]
+    first_epoch = 0
+    if resume is not None:
+        if not model.built:
+            model(keras.tree.map_structure(lambda array: array[:1], x))  # a saved state needs weights to go into
+        settings = {
+            "epochs": epochs,
+            "batch_size": batch_size,
+            "learning_rate": learning_rate,
+            "examples": n_examples,
+            "weights": [list(weight.shape) for weight in model.weights],
+        }
+        saver = _SaveProgress(Path(resume), settings)
+        first_epoch = saver.restore(model)
+        callbacks.append(saver)
+    history = model.fit(
+        x,
+        y,
+        batch_size=batch_size,
+        epochs=epochs,
+        initial_epoch=first_epoch,
+        validation_data=validation_data,
+        validation_batch_size=_shared_evenly(1000, n_validation),
+        callbacks=callbacks,
+        verbose=0,
+    )
+    if resume is not None:
+        history.history = saver.history
+        saver.path.unlink(missing_ok=True)
+    return history
+
+
+def _shared_evenly(batch_size: int, n_examples: int) -> int:
+    """The batch size, made a little smaller where several devices cannot share the first batch evenly.
+
+    Keras 3.15 needs that to build a model under `MirroredStrategy`; the last, smaller batch may be uneven.
+    """
+    replicas = _replicas()
+    return batch_size if replicas == 1 else max(1, min(batch_size, n_examples) // replicas) * replicas
+
+
+def _require_positive(**arguments: float) -> None:
+    for name, value in arguments.items():
+        whole = name != "learning_rate"
+        number = isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
+        if not number or not 0 < value < math.inf:
+            raise ValueError(f"{name} is {value!r}; expected a number above 0.")
+        if whole and value != int(value):
+            raise ValueError(f"{name} is {value!r}; expected a whole number.")
+
+
+def _check_data(model: keras.Model, x, y, loss, where: str) -> int:
+    """Raise a `ValueError` that explains itself unless `model` can be trained on `x` and `y`; return their length."""
+    inputs = _check_arrays(x, getattr(model, "input_shape", None), f"{where}, x")
+    lengths = {len(array) for array in inputs}
+    if y is not None:
+        # Labels as whole numbers have one axis less than the model's output.
+        sparse = _loss_name(loss) in ("sparse_categorical_crossentropy", "SparseCategoricalCrossentropy")
+        targets = _check_arrays(y, None if sparse else getattr(model, "output_shape", None), f"{where}, y")
+        lengths |= {len(array) for array in targets}
+        if _loss_name(loss) in ("binary_crossentropy", "bce", "BCE", "BinaryCrossentropy"):
+            _check_unit_interval(targets, f"{where}, y")
+    if len(lengths) > 1:
+        raise ValueError(f"{where}: x and y must have one entry per example; their lengths are {sorted(lengths)}.")
+    return lengths.pop()
+
+
+def _check_arrays(arrays, model_shapes, where: str) -> list[np.ndarray]:
+    flat = [np.asarray(array) for array in keras.tree.flatten(arrays)]
+    if not flat:
+        raise ValueError(f"{where}: expected at least one example, but it is empty.")
+    shapes = [model_shapes] * len(flat)
+    if isinstance(model_shapes, (list, dict)):
+        shapes = list(model_shapes.values() if isinstance(model_shapes, dict) else model_shapes)
+    for array, shape in zip(flat, shapes, strict=False):
+        if array.ndim == 0 or len(array) == 0:
+            raise ValueError(f"{where}: expected at least one example, but it is empty (shape {array.shape}).")
+        if shape is not None and not _fits(array.shape, shape):
+            expected = ", ".join("n" if size is None else str(size) for size in shape)
+            hint = ""
+            if math.prod(array.shape[1:]) == math.prod(size or 1 for size in shape[1:]):
+                hint = " The sizes agree: reshape it, or load the data with or without flat=True."
+            raise ValueError(f"{where}: the model expects the shape ({expected}), but it is {array.shape}.{hint}")
+        if not np.issubdtype(array.dtype, np.number) and array.dtype != bool:
+            raise ValueError(f"{where}: expected numbers, but the type is {array.dtype}.")
+        # The sum is NaN or infinite if any entry is; that needs no second array of the same size.
+        if not np.isfinite(np.sum(array, dtype=np.float64)):
+            bad = int(np.size(array) - np.isfinite(array).sum())
+            raise ValueError(f"{where}: expected finite numbers, but {bad:,} of {array.size:,} are NaN or infinite.")
+    return flat
+
+
+def _fits(shape: tuple, model_shape: tuple) -> bool:
+    return len(shape) == len(model_shape) and all(
+        expected in (None, size) for size, expected in zip(shape[1:], model_shape[1:], strict=True)
+    )
+
+
+def _loss_name(loss) -> str:
+    """The name of a loss given as a string, a function, a class or an object (then that of its class)."""
+    return loss if isinstance(loss, str) else getattr(loss, "__name__", type(loss).__name__)
+
+
+def _check_unit_interval(arrays: list[np.ndarray], where: str) -> None:
+    for array in arrays:
+        lowest, highest = array.min(), array.max()
+        if lowest < 0 or highest > 1:
+            hint = " Divide grey values 0…255 by 255." if lowest >= 0 and 1 < highest <= 255 else ""
+            raise ValueError(
+                f"{where}: a binary cross-entropy needs targets in [0, 1], but they reach from {lowest:.4g} to "
+                f"{highest:.4g}.{hint}"
+            )
+
+
+def _warm_up_and_cosine(highest: float, steps: int) -> keras.optimizers.schedules.CosineDecay:
+    """The schedule of Loshchilov & Hutter 2017 (SGDR, without restarts) after a linear warm-up over a tenth of it."""
+    warm_up = max(1, steps // 10)
+    return keras.optimizers.schedules.CosineDecay(
+        initial_learning_rate=0.0, warmup_target=highest, warmup_steps=warm_up, decay_steps=max(1, steps - warm_up)
+    )
+
+
+def _jit_compile(model: keras.Model, n_steps: int) -> bool | str:
+    """XLA for long trainings of dense stacks, on one device of TensorFlow; Keras' own choice for everything else.
+
+    On two CPU cores compiling costs a second or two and then saves up to a third of each step.
+    """
+    dense = all(isinstance(layer, _DENSE_LAYERS) for layer in _all_layers(model))
+    if BACKEND == "tensorflow" and _replicas() == 1 and dense and n_steps >= _STEPS_THAT_PAY_FOR_XLA:
+        return True
+    return "auto"
+
+
+def _all_layers(model: keras.Model) -> list[keras.layers.Layer]:
+    """The layers of a model, those of nested models in place of the latter; a subclassed model counts as a layer."""
+    if type(model).__name__ not in ("Functional", "Sequential"):
+        return [model]
+    return [inner for layer in model.layers for inner in _all_layers(layer)]
+
+
+class _StopWhenNotFinite(keras.callbacks.Callback):
+    """End a training whose loss is NaN or infinite with a sentence instead of useless epochs."""
+
+    def __init__(self, resume):
+        super().__init__()
+        self.resume = resume
+
+    def on_train_batch_end(self, batch, logs=None):
+        loss = (logs or {}).get("loss", 0.0)
+        if not math.isfinite(loss):
+            if self.resume is not None:
+                Path(self.resume).unlink(missing_ok=True)  # going on from there would end the same way
+            raise TrainingError(
+                f"The loss became {loss}, so the training was stopped. The usual cause is a learning rate that is too "
+                "high: try a tenth of it. Otherwise look for a logarithm of zero or a division by zero in your own loss "
+                "or layer. Build the model again before you go on: its weights are no longer numbers."
+            )
+
+
+class _SaveProgress(keras.callbacks.Callback):
+    """Save weights, optimizer and history after each epoch in one file, replaced atomically.
+
+    Keras' `BackupAndRestore` writes weights and epoch number in place and into two files: a kill in between loses the
+    training or repeats an epoch. Here the new state is complete on disk before it takes the old one's name.
+    """
+
+    def __init__(self, path: Path, settings: dict):
+        super().__init__()
+        self.path = path
+        self.settings = settings
+        self.history: dict[str, list[float]] = {}
+
+    def restore(self, model: keras.Model) -> int:
+        """Load the saved state into `model`; return the number of finished epochs, 0 without a saved state."""
+        if not self.path.exists():
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            return 0
+        remedy = "Delete the file to begin anew, or give another path."
+        try:
+            with h5py.File(self.path) as file:
+                state = json.loads(file.attrs["course_progress"])
+        except (OSError, KeyError, ValueError):
+            raise TrainingError(f"{self.path} is not a training saved by `train`. {remedy}") from None
+        differing = [key for key, value in self.settings.items() if state["settings"].get(key) != value]
+        if differing:
+            came = ", ".join(f"{key} {state['settings'].get(key)} instead of {self.settings[key]}" for key in differing)
+            raise TrainingError(f"{self.path} was saved by another training ({came}). {remedy}")
+        model.optimizer.build(model.trainable_variables)
+        model.load_weights(self.path)
+        self.history = state["history"]
+        finished = len(self.history["loss"])
+        print(f"Resumed from {self.path.name} after epoch {finished} of {self.settings['epochs']}.")
+        return finished
+
+    def on_epoch_end(self, epoch, logs=None):
+        for name, value in (logs or {}).items():
+            self.history.setdefault(name, []).append(float(value))
+        unfinished = self.path.with_name("unfinished." + self.path.name)
+        try:
+            self.model.save_weights(unfinished, overwrite=True)
+            with h5py.File(unfinished, "a") as file:
+                file.attrs["course_progress"] = json.dumps({"settings": self.settings, "history": self.history})
+            os.replace(unfinished, self.path)
+        except OSError as error:
+            unfinished.unlink(missing_ok=True)
+            reason = os.strerror(error.errno) if error.errno else error  # HDF5's own text fills five lines
+            print(f"The progress could not be saved in {self.path} ({reason}); the training goes on without.")
+
+
+class _ProgressLine(keras.callbacks.Callback):
+    """One line that updates in place: epoch, loss, validation loss, time left. A notebook stores its last state."""
+
+    def __init__(self, epochs: int, steps_per_epoch: int):
+        super().__init__()
+        self.epochs = epochs
+        self.steps_per_epoch = steps_per_epoch
+        self.validation = ""
+
+    def on_train_begin(self, logs=None):
+        self.line = _UpdatingLine()
+        self.start = self.last_update = time.perf_counter()
+        self.first_epoch = None
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.epoch = epoch
+        if self.first_epoch is None:
+            self.first_epoch = epoch
+
+    def on_train_batch_end(self, batch, logs=None):
+        now = time.perf_counter()
+        if now - self.last_update < 0.3:
+            return
+        self.last_update = now
+        done = self.epoch - self.first_epoch + (batch + 1) / self.steps_per_epoch
+        left = (self.epochs - self.first_epoch - done) * (now - self.start) / done
+        self.line.update(
+            f"epoch {self.epoch + 1} of {self.epochs} · loss {logs['loss']:.4f}{self.validation} · {left:.0f} s left"
+        )
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.loss = logs["loss"]
+        if "val_loss" in logs:
+            self.validation = f" · validation loss {logs['val_loss']:.4f}"
+
+    def on_train_end(self, logs=None):
+        if self.first_epoch is None:  # resumed after the last epoch: nothing was left to do
+            return
+        seconds = time.perf_counter() - self.start
+        epochs = self.epochs - self.first_epoch
+        self.line.finish(
+            f"{epochs} epoch{'s' * (epochs > 1)} in {seconds:.1f} s · loss {self.loss:.4f}{self.validation}"
+        )
+
+
+class _UpdatingLine:
+    """A line of output that can be replaced: through the display protocol in Jupyter, by carriage return in a terminal."""
+
+    def __init__(self):
+        ipython = sys.modules.get("IPython")
+        shell = ipython.get_ipython() if ipython else None
+        self.handle = None
+        if hasattr(shell, "kernel"):
+            self.handle = ipython.display.display({"text/plain": ""}, raw=True, display_id=True)
+
+    def update(self, text: str) -> None:
+        if self.handle:
+            self.handle.update({"text/plain": text}, raw=True)
+        elif sys.stdout.isatty():
+            print(f"\r\033[K{text}", end="", flush=True)
+
+    def finish(self, text: str) -> None:
+        if self.handle:
+            self.update(text)
+        else:
+            self.update("")
+            print(text)

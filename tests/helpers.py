@@ -1,0 +1,32 @@
+"""Run Python code and notebooks in processes of their own, for tests of what a student sees."""
+
+import os
+import subprocess
+import sys
+
+import nbformat
+from nbclient import NotebookClient
+
+
+def environment(**variables: str) -> dict[str, str]:
+    """The variables of this process without those of the course, and with `variables`."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("COURSE_", "TF_CPP_"))}
+    return kept | variables
+
+
+def run_python(code: str, *, check: bool = True, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Run `code` in a new interpreter; `variables` are added to its environment."""
+    finished = subprocess.run(
+        [sys.executable, "-c", code], env=environment(**variables), capture_output=True, text=True, timeout=300
+    )
+    if check:
+        assert finished.returncode == 0, finished.stderr
+    return finished
+
+
+def run_notebook(*cells: str, folder) -> list[list[nbformat.NotebookNode]]:
+    """Run code cells in one kernel, as Jupyter does, and return the outputs that it stores for each."""
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
+    client = NotebookClient(notebook, timeout=300, kernel_name="python3", resources={"metadata": {"path": str(folder)}})
+    client.execute(env=environment())
+    return [cell.outputs for cell in notebook.cells]

@@ -1,0 +1,102 @@
+"""`python -m course_utils` passes here, and names what is missing elsewhere."""
+
+import importlib.metadata
+import os
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import pytest
+
+from course_utils import __main__ as check
+from course_utils import data
+
+
+def run_check(**variables: str) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-m", "course_utils"]
+    return subprocess.run(command, env=os.environ | variables, capture_output=True, text=True, check=False)
+
+
+def test_passes_here():
+    done = run_check()
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "[FAIL]" not in done.stdout
+    for part in ("Python 3.", "keras", "tensorflow", "device", "memory", "mnist.npz", "kernel", "disk"):
+        assert part in done.stdout
+    assert done.stderr == ""
+
+
+@pytest.mark.parametrize("name", ["tensorflow", "numpy"])
+def test_works_without_a_package(tmp_path, name):
+    (tmp_path / f"{name}.py").write_text(f"raise ModuleNotFoundError('No module named {name}')")
+    done = run_check(PYTHONPATH=str(tmp_path))
+    assert done.returncode == 1
+    assert done.stderr == ""
+    failures = [line for line in done.stdout.splitlines() if line.startswith("[FAIL]")]
+    assert any(name in line and "pip install" in line for line in failures)
+    assert "[OK]   disk" in done.stdout  # the checks after a failed one are made
+
+
+def test_backend_that_kills_its_process(monkeypatch):
+    monkeypatch.setattr(check, "PROBE", "import os, signal; os.kill(os.getpid(), signal.SIGILL)")
+    ((good, text),) = check.backend()
+    assert not good
+    assert "-4" in text
+
+
+def test_python_outside_the_range(monkeypatch):
+    monkeypatch.setattr(check.platform, "python_version", lambda: "3.14.1")
+    ((good, text),) = check.python()
+    assert not good
+    assert "3.14.1" in text
+
+
+def test_package_outside_its_range(monkeypatch):
+    found = importlib.metadata.version
+    monkeypatch.setattr(importlib.metadata, "version", lambda name: "2.15.0" if name == "keras" else found(name))
+    (failure,) = (text for good, text in check.packages() if not good)
+    assert "keras 2.15.0" in failure
+    assert ">=3.13" in failure
+
+
+def test_package_that_is_missing(monkeypatch):
+    monkeypatch.setattr(importlib.metadata, "requires", lambda name: ["no-such-package-of-the-course>=1"])
+    ((good, text),) = check.packages()
+    assert not good
+    assert "no-such-package-of-the-course is missing" in text
+
+
+def test_too_little_memory_and_disk(monkeypatch):
+    import psutil
+
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=1e9))
+    monkeypatch.setattr(check.shutil, "disk_usage", lambda folder: SimpleNamespace(free=1e8))
+    assert [good for good, _ in [*check.memory(), *check.disk()]] == [False, False]
+
+
+def test_damaged_data_file(monkeypatch, tmp_path):
+    for name in data.SHA256:
+        (tmp_path / name).write_bytes((data.DATA_FOLDER / name).read_bytes()[:-1])
+    monkeypatch.setattr(data, "DATA_FOLDER", tmp_path)
+    assert [good for good, _ in check.data_files()] == [False] * len(data.SHA256)
+
+
+@pytest.mark.parametrize(
+    ("program", "good"), [("python3", True), (sys.executable, True), ("/opt/old/bin/python", False)]
+)
+def test_kernel_of_another_python(monkeypatch, program, good):
+    from jupyter_client.kernelspec import KernelSpecManager
+
+    monkeypatch.setattr(KernelSpecManager, "get_kernel_spec", lambda self, name: SimpleNamespace(argv=[program, "-m"]))
+    assert [line[0] for line in check.kernel()] == [good]
+
+
+def test_exit_status(monkeypatch, capsys):
+    def broken():
+        raise OSError("no such thing")
+
+    monkeypatch.setattr(check, "CHECKS", (lambda: iter([(True, "fine")]), broken))
+    assert check.main() == 1
+    assert "[FAIL] broken: OSError: no such thing" in capsys.readouterr().out
+    monkeypatch.setattr(check, "CHECKS", (lambda: iter([(True, "fine")]),))
+    assert check.main() == 0
