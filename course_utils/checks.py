@@ -100,6 +100,12 @@ class NotYet(Exception):
 _exercises: dict[str, tuple[Callable, str]] = {}
 
 
+def require(condition: bool, missing: str) -> None:
+    """In an exercise's check: raise `NotYet` with the sentence `missing` unless the condition holds."""
+    if not condition:
+        raise NotYet(missing)
+
+
 def register_exercise(name: str, hint: str) -> Callable[[Callable], Callable]:
     """Decorate a function `check(answer)` that raises `NotYet` for a wrong answer; `hint` follows its message."""
 

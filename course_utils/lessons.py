@@ -13,10 +13,11 @@ from keras import layers  # isort: skip
 
 
 def build_autoencoder(sizes, code_activation="relu", output_activation="sigmoid"):
-    """Dense autoencoder whose encoder has the layer sizes `sizes`, and whose decoder has them in reverse.
+    """Dense autoencoder: `sizes` are the encoder's units; the decoder has them in reverse.
 
-    `sizes` starts with the number of inputs and ends with the size of the code: `[784, 384, 32]` gives
-    784-384-32-384-784. Hidden layers use ReLU. Returns `autoencoder, encoder, decoder`, which share their weights.
+    `sizes` goes from the number of inputs to the size of the code: `[784, 384, 32]` gives
+    784-384-32-384-784. Hidden layers use ReLU. Returns `autoencoder, encoder, decoder`, which
+    share their weights.
     """
     n_inputs, *hidden, n_code = sizes
     encoder = keras.Sequential([keras.Input((n_inputs,))], name="encoder")

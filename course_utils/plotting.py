@@ -99,12 +99,14 @@ def show_images(rows: dict[str, np.ndarray], *, alt: str, titles: list[str] | No
     label_width = 0.11 * max(len(label) for label in rows)
     title_height = 0.3 if titles else 0.0
     size = min((WIDTH - label_width) / columns, (HEIGHT - title_height) / len(rows), 1.1)
+    width, height = label_width + columns * size, len(rows) * size + title_height
+    margins = {"left": label_width / width, "right": 1, "bottom": 0, "top": 1 - title_height / height}
     fig, axes = plt.subplots(
         len(rows),
         columns,
-        figsize=(label_width + columns * size, len(rows) * size + title_height),
+        figsize=(width, height),
         squeeze=False,
-        gridspec_kw={"wspace": 0.06, "hspace": 0.06},
+        gridspec_kw={"wspace": 0.06, "hspace": 0.06} | margins,
     )
     for axis in axes.flat:
         axis.set_axis_off()

@@ -309,7 +309,9 @@ def _check_arrays(arrays, model_shapes, where: str) -> list[np.ndarray]:
         if not np.issubdtype(array.dtype, np.number) and array.dtype != bool:
             raise ValueError(f"{where}: expected numbers, but the type is {array.dtype}.")
         # The sum is NaN or infinite if any entry is; that needs no second array of the same size.
-        if not np.isfinite(np.sum(array, dtype=np.float64)):
+        with np.errstate(invalid="ignore"):
+            total = np.sum(array, dtype=np.float64)
+        if not np.isfinite(total):
             bad = int(np.size(array) - np.isfinite(array).sum())
             raise ValueError(f"{where}: expected finite numbers, but {bad:,} of {array.size:,} are NaN or infinite.")
     return flat

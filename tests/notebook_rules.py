@@ -12,8 +12,7 @@ from urllib.parse import unquote, urlsplit
 import nbformat
 from bs4 import BeautifulSoup
 from nbformat import NotebookNode
-
-from notebooks import ROOT, code_cells, has_tag
+from notebook_files import ROOT, code_cells, has_tag
 
 SHORTEST_ALT = 20
 LARGEST_FILE = 1_000_000  # bytes

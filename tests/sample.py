@@ -4,9 +4,8 @@ import base64
 
 from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+from notebook_files import KERNELSPEC, LANGUAGE_INFO
 from notebook_rules import SECTIONS
-
-from notebooks import KERNELSPEC, LANGUAGE_INFO
 
 ALT = "A line that rises from one to two."
 PNG = base64.b64encode(b"not really a picture").decode()

@@ -2,10 +2,12 @@
 
 import json
 import math
+import re
 
 import pytest
 
-from course_utils import checks, exercises
+import course_utils.exercises  # noqa: F401  registers the checks
+from course_utils import checks
 
 BAND = {"mean": 0.092, "std": 0.0004, "seeds": 5, "low": 0.09, "high": 0.094}
 CAUSE = "Did you train for all epochs?"
@@ -175,9 +177,14 @@ def test_every_exercise_of_the_course_survives_an_answer_of_the_wrong_kind(name,
     assert capsys.readouterr().out.startswith(f"✗ Exercise {name}: ")
 
 
-def test_the_exercises_of_the_course_are_registered_under_lesson_and_name():
-    assert exercises.__name__ == "course_utils.exercises"
+def test_the_exercises_of_the_course_are_named_by_lesson_and_topic():
     assert checks._exercises
     for name in checks._exercises:
-        assert name[:2].isdigit()
-        assert name[2] == "."
+        assert re.fullmatch(r"\d\d\.[a-z_]+", name)
+
+
+def test_every_stored_band_holds_its_own_mean_and_was_measured_over_five_seeds():
+    for name, band in json.loads(checks.REFERENCE_FILE.read_text(encoding="utf-8"))["results"].items():
+        assert band["low"] <= band["mean"] <= band["high"], name
+        assert band["std"] >= 0, name
+        assert band["seeds"] >= 5, name

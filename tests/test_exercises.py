@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 from nbformat import NotebookNode
+from notebook_files import code_cells, defined_names, has_tag, notebook_paths, read_notebook
 from notebook_rules import PYTHON_BLOCK
 
 import course_utils.exercises  # noqa: F401  registers the checks
 from course_utils import checks
-from notebooks import code_cells, defined_names, has_tag, notebook_paths, read_notebook
 
 
 def exercises_of(notebook: NotebookNode) -> dict[str, tuple[str, str, str]]:

@@ -6,10 +6,9 @@ import sys
 
 import pytest
 from nbformat.v4 import new_output
+from notebook_files import ROOT, code_cells, notebook_paths, read_notebook
 from notebook_rules import LARGEST_FILE, RULES, broken_links, markdown_text
 from sample import code, drawing, figure, markdown, stream
-
-from notebooks import ROOT, code_cells, notebook_paths, read_notebook
 
 PATHS = notebook_paths()
 MARKDOWN_FILES = [

@@ -20,8 +20,7 @@ from nbconvert.filters import strip_ansi
 from nbconvert.preprocessors import CoalesceStreamsPreprocessor
 from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell
-
-from notebooks import (
+from notebook_files import (
     KERNELSPEC,
     LANGUAGE_INFO,
     code_cells,
@@ -33,6 +32,7 @@ from notebooks import (
 
 CELL_TIMEOUT = 600  # seconds
 
+# A process starts with the peak of the one that started it, so this is right as long as the lesson needs more than we do.
 PEAK_MEMORY = "import resource; print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, end='')"
 
 

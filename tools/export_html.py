@@ -8,7 +8,9 @@ Formulas become MathML, pictures keep their alternative texts, and nothing is lo
 import argparse
 import re
 import sys
+import unicodedata
 import xml.etree.ElementTree as ET
+from html import unescape
 from pathlib import Path
 
 from bs4 import BeautifulSoup
@@ -16,14 +18,15 @@ from jinja2 import pass_context
 from latex2mathml.converter import convert
 from nbconvert import HTMLExporter
 from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
-
-from notebooks import ROOT, notebook_paths, read_notebook, replace_file
+from notebook_files import ROOT, notebook_paths, read_notebook, replace_file
 
 TEMPLATE_FOLDER = Path(__file__).resolve().parent
 OUTPUT_FOLDER = ROOT / "build" / "html"
 
 # How many parts these elements have: the converter leaves some out, and says nothing, where the formula is incomplete.
 PARTS = {"mfrac": 2, "mroot": 2, "msub": 2, "msup": 2, "munder": 2, "mover": 2, "msubsup": 3, "munderover": 3}
+
+VARIANT = r'<(m[ino]) mathvariant="(bold|bold-italic|double-struck|script)">([^<]+)</\1>'
 
 
 class HTMLExportError(ValueError):
@@ -51,7 +54,23 @@ def to_mathml(formula: str, display: str) -> str:
     tables = sum(element.tag.endswith("}mtable") for element in elements)
     if tables < len(re.findall(r"\\begin\{(?!equation)", source)):
         raise HTMLExportError(f"the formula {formula!r} cannot be converted: it has an unknown environment.")
-    return mathml
+    try:
+        return re.sub(VARIANT, _as_letter, mathml)
+    except KeyError as name:
+        raise HTMLExportError(f"the formula {formula!r} cannot be converted: there is no letter {name}.") from None
+
+
+def _as_letter(element: re.Match) -> str:
+    """A letter of its own in place of a variant of an ordinary one: of variants browsers know the upright one only."""
+    tag, variant, text = element[1], element[2].upper().replace("BOLD-", "BOLD "), unescape(element[3])
+    letters = []
+    for letter in text:
+        name = f"{variant} {re.sub('LATIN |GREEK |LETTER ', '', unicodedata.name(letter))}"
+        try:
+            letters.append(unicodedata.lookup(f"MATHEMATICAL {name}"))
+        except KeyError:  # some, such as ℝ and ℒ, were there before the mathematical alphabets
+            letters.append(unicodedata.lookup(name))
+    return f"<{tag}>{''.join(letters)}</{tag}>"
 
 
 class MathMLRenderer(IPythonRenderer):

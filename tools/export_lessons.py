@@ -12,7 +12,7 @@ import ast
 import sys
 from pathlib import Path
 
-from notebooks import (
+from notebook_files import (
     ROOT,
     code_cells,
     defined_names,

@@ -25,9 +25,7 @@ from pathlib import Path
 
 from execute import CellFailed, run_notebook
 from IPython.core.inputtransformer2 import TransformerManager
-from scipy import stats
-
-from notebooks import (
+from notebook_files import (
     ROOT,
     code_cells,
     has_tag,
@@ -36,6 +34,7 @@ from notebooks import (
     read_notebook,
     replace_file,
 )
+from scipy import stats
 
 SEEDS = range(101, 109)
 FEWEST_SEEDS = 5

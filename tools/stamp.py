@@ -18,7 +18,7 @@ import sys
 import tomllib
 from pathlib import Path
 
-from notebooks import (
+from notebook_files import (
     ROOT,
     has_tag,
     lesson_of,

@@ -1,0 +1,7 @@
+"""The checks behind `exercise(name, answer)`, one module per lesson; importing this package registers them all.
+
+A check calls the answer with small inputs whose result is known, and says with `require` what is missing. It never
+repeats the student's code: the expected values come from Keras, from another formula, or from a case done by hand.
+"""
+
+from course_utils.exercises import lesson_01 as lesson_01
