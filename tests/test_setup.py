@@ -33,8 +33,9 @@ def losses(n, n_val, layers, *, epochs=3, batch_size=16):
     """Train what `layers()` makes after the seed was set."""
     keras.utils.set_random_seed(3)
     x = np.random.default_rng(0).uniform(size=(n + n_val, 6)).astype("float32")
+    x, x_val = x[:n], x[n:]
     history = train(
-        keras.Sequential([keras.Input((6,)), *layers()]), x[:n], x[:n], validation_data=(x[n:], x[n:]),
+        keras.Sequential([keras.Input((6,)), *layers()]), x, x, validation_data=(x_val, x_val),
         loss="binary_crossentropy", epochs=epochs, batch_size=batch_size, learning_rate=0.02,
     )
     return history.history
