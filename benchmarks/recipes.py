@@ -33,7 +33,7 @@ class Comparison(NamedTuple):
 def _dense_published(optimizer: str) -> Callable[[], Result]:
     def run() -> Result:
         (x_train, _), (x_val, _), (x_test, _) = load_mnist(flat=True)
-        model, _, _ = build_autoencoder([784, 32])
+        model, _, _ = build_autoencoder([784, 32], code_activation="relu")
         start = time.perf_counter()
         model.compile(optimizer=optimizer, loss="binary_crossentropy")
         model.fit(x_train, x_train, batch_size=256, epochs=50, validation_data=(x_val, x_val), verbose=0)
@@ -45,7 +45,7 @@ def _dense_published(optimizer: str) -> Callable[[], Result]:
 
 def _dense_ours() -> Result:
     (x_train, _), (x_val, _), (x_test, _) = load_mnist(flat=True)
-    model, _, _ = build_autoencoder([784, 32])
+    model, _, _ = build_autoencoder([784, 32], code_activation="relu")
     start = time.perf_counter()
     train(
         model,
