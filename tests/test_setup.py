@@ -263,3 +263,14 @@ def test_an_error_in_silence_still_gets_out_and_ends_the_silence(monkeypatch, ca
         raise RuntimeError("inside")
     os.write(2, b"audible")
     assert capfd.readouterr().err == "audible"
+
+
+def test_what_the_start_of_the_devices_writes_is_not_shown(monkeypatch, capfd):
+    def noisy(logical_cpus):
+        os.write(2, b"noise")
+        return []
+
+    monkeypatch.delenv("COURSE_DEBUG", raising=False)
+    monkeypatch.setattr(training, "_prepare_tensorflow", noisy)
+    training.setup("01")
+    assert capfd.readouterr().err == ""
