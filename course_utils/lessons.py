@@ -38,7 +38,7 @@ def build_autoencoder(sizes, code_activation="relu", output_activation="sigmoid"
 
 
 def build_pooling_autoencoder(third_padding="valid"):
-    """The 16-8-8 autoencoder of the Keras blog for `(28, 28, 1)`: pooling down, upsampling up.
+    """The 16-8-8 autoencoder of the Keras blog for pictures `(28, 28, 1)`.
 
     Its code has the shape `(4, 4, 8)`. `third_padding` is the padding of the decoder's third
     convolution; with anything but `"valid"` the output has not the size of the input. Returns
@@ -74,8 +74,8 @@ def build_conv_decoder(code_channels=8, upsampling="transposed"):
     """Decoder from codes `(4, 4, code_channels)` to pictures `(28, 28, 1)` in [0, 1].
 
     `upsampling` says how 7 × 7 becomes 14 × 14 and 28 × 28: `"transposed"` by transposed
-    convolutions, `"resize"` by repeating pixels and then convolving. The latter treats all pixels
-    alike, so that no checkerboard is built in, and takes about twice the time.
+    convolutions, `"resize"` by repeating pixels and then convolving. The latter treats all
+    pixels alike, so that no checkerboard is built in, and takes about twice the time.
     """
     if upsampling not in ("transposed", "resize"):
         raise ValueError(f"upsampling is {upsampling!r}; expected 'transposed' or 'resize'.")
@@ -92,10 +92,10 @@ def build_conv_decoder(code_channels=8, upsampling="transposed"):
 
 
 def build_conv_autoencoder(code_channels=8, upsampling="transposed"):
-    """Convolutional autoencoder for `(28, 28, 1)` with a code of 16 · `code_channels` numbers.
+    """Autoencoder for pictures `(28, 28, 1)` with a code of 16 · `code_channels` numbers.
 
-    Returns `autoencoder, encoder, decoder`, which share their weights; see `build_conv_decoder`
-    for `upsampling`.
+    Returns `autoencoder, encoder, decoder`, which share their weights; `upsampling` is
+    explained at `build_conv_decoder`.
     """
     encoder = build_conv_encoder(code_channels)
     decoder = build_conv_decoder(code_channels, upsampling)
@@ -106,9 +106,10 @@ def build_conv_autoencoder(code_channels=8, upsampling="transposed"):
 def phase_spread(images, margin=4):
     """How strong a checkerboard of period two is: the spread of the four phases' means.
 
-    `images` has the shape `(n, height, width, 1)`. For each image the pixels are sorted by even or
-    odd row and column; the result is the standard deviation of the four means, divided by that of
-    all pixels, mean over the images. A `margin` of pixels is left out, where padding disturbs.
+    `images` has the shape `(n, height, width, 1)`. The pixels of each image are sorted by
+    even or odd row and column; the result is the standard deviation of the four means,
+    divided by that of all pixels, mean over the images. A `margin` of pixels is left out,
+    where padding disturbs.
     """
     inner = images[:, margin : images.shape[1] - margin, margin : images.shape[2] - margin, 0]
     phases = [inner[:, i::2, j::2].mean(axis=(1, 2)) for i in (0, 1) for j in (0, 1)]

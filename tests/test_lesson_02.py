@@ -143,7 +143,7 @@ def test_phase_spread_is_taken_per_image():
 
 def test_phase_spread_leaves_out_the_margin():
     framed = np.repeat(np.repeat(np.random.default_rng(0).uniform(size=(1, 14, 14, 1)), 2, axis=1), 2, axis=2)
-    framed[:, ::2, :4] = 5
+    framed[:, ::2, :4] = framed[:, :4, ::2] = framed[:, ::2, -4:] = framed[:, -4:, ::2] = 5
     assert phase_spread(framed) == pytest.approx(0, abs=1e-6)
     assert phase_spread(framed, margin=0) > 0.1
 
