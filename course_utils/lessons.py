@@ -81,7 +81,8 @@ def build_conv_decoder(code_channels=8, upsampling="transposed"):
         raise ValueError(f"upsampling is {upsampling!r}; expected 'transposed' or 'resize'.")
     decoder = keras.Sequential([keras.Input((4, 4, code_channels))], name="decoder")
     decoder.add(layers.Conv2DTranspose(32, 4, activation="relu"))  # 7 × 7
-    for channels, size, activation in [(16, 3, "relu"), (1, 5, "sigmoid")]:  # 14 × 14, 28 × 28
+    # 14 × 14, then 28 × 28
+    for channels, size, activation in [(16, 3, "relu"), (1, 5, "sigmoid")]:
         options = {"padding": "same", "activation": activation}
         if upsampling == "transposed":
             decoder.add(layers.Conv2DTranspose(channels, size, strides=2, **options))
