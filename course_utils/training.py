@@ -237,9 +237,8 @@ def train(
         first_epoch = saver.restore(model)
         callbacks.append(saver)
     if BACKEND == "tensorflow" and y is x:
-        x = y = keras.tree.map_structure(
-            keras.ops.convert_to_tensor, x
-        )  # fit would copy the data twice, once as inputs and once as targets
+        # fit would copy the data twice, once as inputs and once as targets
+        x = y = keras.tree.map_structure(keras.ops.convert_to_tensor, x)
     history = model.fit(
         x,
         y,
