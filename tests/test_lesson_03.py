@@ -19,6 +19,11 @@ def corrupt(layer, x):
 
 
 @pytest.fixture
+def rng():
+    return np.random.default_rng(0)
+
+
+@pytest.fixture
 def grey():
     """A thousand pictures, each of 784 pixels of 0.5."""
     return np.full((1000, 784), 0.5, dtype="float32")
