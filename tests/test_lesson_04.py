@@ -121,7 +121,8 @@ def test_describe_code():
     assert facts["dead"] == 2
     assert facts["active"] == pytest.approx((2 + 5) / 40)
     assert facts["mean"] == pytest.approx(z.mean())
-    assert lessons.describe_code(3 * z)["active"] == pytest.approx(facts["active"])
+    for scale in (0.01, 100):
+        assert lessons.describe_code(scale * z)["active"] == pytest.approx(facts["active"])
 
 
 def test_build_sparse_shares_its_halves():
@@ -148,5 +149,16 @@ def test_models_are_saved_and_loaded(code, tmp_path):
     loaded = keras.saving.load_model(tmp_path / "sparse.keras")
     x = np.random.default_rng(0).uniform(size=(3, 784)).astype("float32")
     assert np.allclose(loaded.predict(x, verbose=0), autoencoder.predict(x, verbose=0), atol=1e-6)
-    settings = [layer.get_config() for layer in autoencoder.layers[1].layers]
-    assert settings == [layer.get_config() for layer in loaded.layers[1].layers]
+
+
+@pytest.mark.parametrize(
+    ("layer", "settings"),
+    [
+        (lessons.KLSparsity(0.3, 0.4), {"rho": 0.3, "beta": 0.4}),
+        (lessons.L1Sparsity(0.5), {"strength": 0.5}),
+        (lessons.TopK(6), {"k": 6}),
+    ],
+)
+def test_settings_survive_the_config(layer, settings):
+    again = type(layer).from_config(layer.get_config())
+    assert {name: getattr(again, name) for name in settings} == settings
