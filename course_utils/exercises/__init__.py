@@ -5,3 +5,4 @@ repeats the student's code: the expected values come from Keras, from another fo
 """
 
 from course_utils.exercises import lesson_01 as lesson_01
+from course_utils.exercises import lesson_05 as lesson_05
