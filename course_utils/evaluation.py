@@ -26,8 +26,8 @@ def bce(x: np.ndarray, x_hat: np.ndarray) -> float:
         ValueError: the shapes differ.
     """
     _require_same_shape(x, x_hat)
-    x_hat = np.clip(np.asarray(x_hat, dtype=np.float64), 1e-7, 1 - 1e-7)
-    return float(np.mean(-x * np.log(x_hat) - (1 - x) * np.log1p(-x_hat)))
+    x_hat = np.clip(x_hat, 1e-7, 1 - 1e-7)
+    return float(np.mean(-x * np.log(x_hat) - (1 - x) * np.log1p(-x_hat), dtype=np.float64))
 
 
 def bce_floor(x: np.ndarray) -> float:
@@ -43,8 +43,7 @@ def bce_floor(x: np.ndarray) -> float:
     """
     if x.min() < 0 or x.max() > 1:
         raise ValueError(f"expected pixels in [0, 1], but they reach from {x.min():.4g} to {x.max():.4g}.")
-    x = np.asarray(x, dtype=np.float64)
-    return float(np.mean(entr(x) + entr(1 - x)))
+    return float(np.mean(entr(x) + entr(1 - x), dtype=np.float64))
 
 
 def psnr(x: np.ndarray, x_hat: np.ndarray) -> float:

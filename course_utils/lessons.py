@@ -1,8 +1,10 @@
 """Definitions that the notebooks teach: generated, do not edit.
 
-They come from 01_autoencoder.ipynb, 05_contractive_autoencoder.ipynb.
+They come from 01_autoencoder.ipynb, 02_convolutional_autoencoder.ipynb, 05_contractive_autoencoder.ipynb.
 To change one, edit its notebook and run `make lessons`.
 """
+
+import numpy as np
 
 from course_utils.backend import keras
 
@@ -30,6 +32,90 @@ def build_autoencoder(sizes, code_activation="relu", output_activation="sigmoid"
     decoder.add(layers.Dense(n_inputs, activation=output_activation))
     x = keras.Input((n_inputs,))
     return keras.Model(x, decoder(encoder(x))), encoder, decoder
+
+
+# From notebooks/02_convolutional_autoencoder.ipynb
+
+
+def build_pooling_autoencoder(third_padding="valid"):
+    """The 16-8-8 autoencoder of the Keras blog for pictures `(28, 28, 1)`.
+
+    Its code has the shape `(4, 4, 8)`. `third_padding` is the padding of the decoder's third
+    convolution; with anything but `"valid"` the output has not the size of the input. Returns
+    `autoencoder, encoder, decoder`, which share their weights.
+    """
+    encoder = keras.Sequential([keras.Input((28, 28, 1))], name="encoder")
+    for channels in (16, 8, 8):
+        encoder.add(layers.Conv2D(channels, 3, padding="same", activation="relu"))
+        encoder.add(layers.MaxPooling2D(2, padding="same"))
+    decoder = keras.Sequential([keras.Input((4, 4, 8))], name="decoder")
+    for channels, padding in [(8, "same"), (8, "same"), (16, third_padding)]:
+        decoder.add(layers.Conv2D(channels, 3, padding=padding, activation="relu"))
+        decoder.add(layers.UpSampling2D(2))
+    decoder.add(layers.Conv2D(1, 3, padding="same", activation="sigmoid"))
+    x = keras.Input((28, 28, 1))
+    return keras.Model(x, decoder(encoder(x))), encoder, decoder
+
+
+def build_conv_encoder(code_channels=8):
+    """Encoder from pictures `(28, 28, 1)` to linear codes `(4, 4, code_channels)`."""
+    return keras.Sequential(
+        [
+            keras.Input((28, 28, 1)),
+            layers.Conv2D(16, 5, strides=2, padding="same", activation="relu"),  # 14 × 14
+            layers.Conv2D(32, 3, strides=2, padding="same", activation="relu"),  # 7 × 7
+            layers.Conv2D(code_channels, 4),  # 4 × 4
+        ],
+        name="encoder",
+    )
+
+
+def build_conv_decoder(code_channels=8, upsampling="transposed"):
+    """Decoder from codes `(4, 4, code_channels)` to pictures `(28, 28, 1)` in [0, 1].
+
+    `upsampling` says how 7 × 7 becomes 14 × 14 and 28 × 28: `"transposed"` by transposed
+    convolutions, `"resize"` by repeating pixels and then convolving. The latter treats all
+    pixels alike, so that no checkerboard is built in, and takes about twice the time.
+    """
+    if upsampling not in ("transposed", "resize"):
+        raise ValueError(f"upsampling is {upsampling!r}; expected 'transposed' or 'resize'.")
+    decoder = keras.Sequential([keras.Input((4, 4, code_channels))], name="decoder")
+    decoder.add(layers.Conv2DTranspose(32, 4, activation="relu"))  # 7 × 7
+    # 14 × 14, then 28 × 28
+    for channels, size, activation in [(16, 3, "relu"), (1, 5, "sigmoid")]:
+        options = {"padding": "same", "activation": activation}
+        if upsampling == "transposed":
+            decoder.add(layers.Conv2DTranspose(channels, size, strides=2, **options))
+        else:
+            decoder.add(layers.UpSampling2D(2))
+            decoder.add(layers.Conv2D(channels, 3, **options))
+    return decoder
+
+
+def build_conv_autoencoder(code_channels=8, upsampling="transposed"):
+    """Autoencoder for pictures `(28, 28, 1)` with a code of 16 · `code_channels` numbers.
+
+    Returns `autoencoder, encoder, decoder`, which share their weights; `upsampling` is
+    explained at `build_conv_decoder`.
+    """
+    encoder = build_conv_encoder(code_channels)
+    decoder = build_conv_decoder(code_channels, upsampling)
+    x = keras.Input((28, 28, 1))
+    return keras.Model(x, decoder(encoder(x))), encoder, decoder
+
+
+def phase_spread(images, margin=4):
+    """How strong a checkerboard of period two is: the spread of the four phases' means.
+
+    `images` has the shape `(n, height, width, 1)`. The pixels of each image are sorted by
+    even or odd row and column; the result is the standard deviation of the four means,
+    divided by that of all pixels, mean over the images. A `margin` of pixels is left out,
+    where padding disturbs.
+    """
+    inner = images[:, margin : images.shape[1] - margin, margin : images.shape[2] - margin, 0]
+    phases = [inner[:, i::2, j::2].mean(axis=(1, 2)) for i in (0, 1) for j in (0, 1)]
+    contrast = np.maximum(inner.std(axis=(1, 2)), 1e-9)
+    return float(np.mean(np.std(phases, axis=0) / contrast))
 
 
 # From notebooks/05_contractive_autoencoder.ipynb

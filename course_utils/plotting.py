@@ -96,7 +96,8 @@ def show_images(rows: dict[str, np.ndarray], *, alt: str, titles: list[str] | No
     if columns > 16 or not all(len(images) for images in rows.values()) or not rows:
         raise ValueError("expected at least one row, and 1 to 16 images in each, so that each can be seen.")
     rows = {label: _as_pictures(images) for label, images in rows.items()}
-    label_width = 0.11 * max(len(label) for label in rows)
+    label_gap = 0.1
+    label_width = label_gap + 0.11 * max(len(label) for label in rows)
     title_height = 0.3 if titles else 0.0
     size = min((WIDTH - label_width) / columns, (HEIGHT - title_height) / len(rows), 1.1)
     width, height = label_width + columns * size, len(rows) * size + title_height
@@ -113,7 +114,9 @@ def show_images(rows: dict[str, np.ndarray], *, alt: str, titles: list[str] | No
     for axes_row, (label, images) in zip(axes, rows.items(), strict=True):
         for axis, image in zip(axes_row, images, strict=False):
             axis.imshow(image, cmap="gray", vmin=0, vmax=1)
-        axes_row[0].text(-0.15, 0.5, label, transform=axes_row[0].transAxes, ha="right", va="center", fontsize=12)
+        axes_row[0].text(
+            -label_gap / size, 0.5, label, transform=axes_row[0].transAxes, ha="right", va="center", fontsize=12
+        )
     for axis, title in zip(axes[0], titles or [], strict=False):
         axis.set_title(title, fontsize=11, pad=3)
     show(fig, alt=alt)

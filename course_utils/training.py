@@ -1,14 +1,15 @@
 """`setup` prepares a notebook, `train` fits a model: what every lesson needs and none is about."""
 
+import io
 import json
 import math
 import os
 import sys
 import time
+import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import h5py
 import numpy as np
 
 from course_utils.backend import BACKEND, keras, silenced_stderr
@@ -189,9 +190,8 @@ def train(
         metrics: as in `model.compile`.
         batch_size: examples per step, at least 1.
         learning_rate: the highest learning rate, above 0.
-        resume: a file named `*.weights.h5` in which the state is saved after each epoch (replaced in one step, so never
-            half-written) and from which an interrupted training goes on when the same cell is run again. It is deleted
-            at the end.
+        resume: a file in which the state is saved after each epoch (replaced in one step, so never half-written) and
+            from which an interrupted training goes on when the same cell is run again. It is deleted at the end.
 
     Returns:
         Keras' `History`; its `history` holds a list per quantity, one number per epoch, also those before a resumption.
@@ -203,8 +203,6 @@ def train(
     """
     _require_positive(epochs=epochs, batch_size=batch_size, learning_rate=learning_rate)
     epochs, batch_size, learning_rate = int(epochs), int(batch_size), float(learning_rate)
-    if resume is not None and not str(resume).endswith(".weights.h5"):
-        raise ValueError(f"resume is {str(resume)!r}; expected the path of a file that ends in .weights.h5.")
     n_examples = _check_data(model, x, y, loss, "training data")
     n_validation = 0
     if validation_data is not None:
@@ -238,6 +236,9 @@ def train(
         saver = _SaveProgress(Path(resume), settings)
         first_epoch = saver.restore(model)
         callbacks.append(saver)
+    if BACKEND == "tensorflow" and y is x:
+        # fit would copy the data twice, once as inputs and once as targets
+        x = y = keras.tree.map_structure(keras.ops.convert_to_tensor, x)
     history = model.fit(
         x,
         y,
@@ -387,8 +388,9 @@ class _StopWhenNotFinite(keras.callbacks.Callback):
 class _SaveProgress(keras.callbacks.Callback):
     """Save weights, optimizer and history after each epoch in one file, replaced atomically.
 
-    Keras' `BackupAndRestore` writes weights and epoch number in place and into two files: a kill in between loses the
-    training or repeats an epoch. Here the new state is complete on disk before it takes the old one's name.
+    Keras' `BackupAndRestore` writes weights and epoch number in place and into two files, so that a kill in between loses
+    the training or repeats an epoch; and HDF5 brings the process down on a full disk. Here the new state is complete on
+    disk before it takes the old one's name.
     """
 
     def __init__(self, path: Path, settings: dict):
@@ -404,17 +406,20 @@ class _SaveProgress(keras.callbacks.Callback):
             return 0
         remedy = "Delete the file to begin anew, or give another path."
         try:
-            with h5py.File(self.path) as file:
-                state = json.loads(file.attrs["course_progress"])
-        except (OSError, KeyError, ValueError):
+            with np.load(self.path, allow_pickle=False) as file:
+                state = json.loads(str(file["progress"]))
+                settings, history = state["settings"], state["history"]
+                values = [file[f"value_{i}"] for i in range(len(file.files) - 1)]
+        except (OSError, KeyError, TypeError, ValueError, EOFError, zipfile.BadZipFile):
             raise TrainingError(f"{self.path} is not a training saved by `train`. {remedy}") from None
-        differing = [key for key, value in self.settings.items() if state["settings"].get(key) != value]
+        differing = [key for key, value in self.settings.items() if settings.get(key) != value]
         if differing:
-            came = ", ".join(f"{key} {state['settings'].get(key)} instead of {self.settings[key]}" for key in differing)
+            came = ", ".join(f"{key} {settings.get(key)} instead of {self.settings[key]}" for key in differing)
             raise TrainingError(f"{self.path} was saved by another training ({came}). {remedy}")
         model.optimizer.build(model.trainable_variables)
-        model.load_weights(self.path)
-        self.history = state["history"]
+        for variable, value in zip(_state_variables(model), values, strict=True):
+            variable.assign(value)
+        self.history = history
         finished = len(self.history["loss"])
         print(f"Resumed from {self.path.name} after epoch {finished} of {self.settings['epochs']}.")
         return finished
@@ -422,16 +427,22 @@ class _SaveProgress(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         for name, value in (logs or {}).items():
             self.history.setdefault(name, []).append(float(value))
+        progress = json.dumps({"settings": self.settings, "history": self.history})
+        values = [keras.ops.convert_to_numpy(variable) for variable in _state_variables(self.model)]
+        content = io.BytesIO()
+        np.savez(content, progress=progress, **{f"value_{i}": value for i, value in enumerate(values)})
         unfinished = self.path.with_name("unfinished." + self.path.name)
         try:
-            self.model.save_weights(unfinished, overwrite=True)
-            with h5py.File(unfinished, "a") as file:
-                file.attrs["course_progress"] = json.dumps({"settings": self.settings, "history": self.history})
+            unfinished.write_bytes(content.getbuffer())
             os.replace(unfinished, self.path)
         except OSError as error:
             unfinished.unlink(missing_ok=True)
-            reason = os.strerror(error.errno) if error.errno else error  # HDF5's own text fills five lines
-            print(f"The progress could not be saved in {self.path} ({reason}); the training goes on without.")
+            print(f"The progress could not be saved in {self.path} ({error.strerror}); the training goes on without.")
+
+
+def _state_variables(model: keras.Model) -> list[keras.Variable]:
+    """What a training consists of at the end of an epoch: the weights, and the optimizer's counter and moments."""
+    return [*model.weights, *model.optimizer.variables]
 
 
 class _ProgressLine(keras.callbacks.Callback):

@@ -1,5 +1,7 @@
 """Every measure agrees with a computation of another kind, and refuses what it cannot measure."""
 
+import re
+
 import numpy as np
 import pytest
 from scipy.stats import entropy
@@ -89,10 +91,11 @@ def test_psnr_of_an_image_without_error_is_infinite_and_warns_of_nothing(recwarn
     assert len(recwarn) == 0
 
 
+@pytest.mark.parametrize("shape", [(3, 1), (4,), (3, 2, 2)])
 @pytest.mark.parametrize("measure", [evaluation.mse, evaluation.bce, evaluation.psnr])
-def test_measures_refuse_different_shapes(measure):
-    with pytest.raises(ValueError, match=r"\(3, 4\).*\(3, 1\).*equal"):
-        measure(np.full((3, 4), 0.5), np.full((3, 1), 0.5))
+def test_measures_refuse_different_shapes(measure, shape):
+    with pytest.raises(ValueError, match=rf"\(3, 4\).*{re.escape(str(shape))}.*equal"):
+        measure(np.full((3, 4), 0.5), np.full(shape, 0.5))
 
 
 def test_the_mean_image_is_the_best_of_all_constant_reconstructions(rng):

@@ -224,7 +224,7 @@ def test_a_diagram_is_the_drawing_itself_with_its_text(displayed, drawings):
 
 
 def test_the_text_of_a_diagram_is_escaped_for_html(displayed, drawings):
-    alt = 'The loss "BCE" & <script>alert(1)</script> for x < 1'
+    alt = 'The loss "BCE" & <script>alert(1)</script> for x < 1, written x &lt; 1'
     plotting.diagram("vae", alt=alt)
     markup = displayed[0][0]["text/html"]
     attribute = markup.partition('alt="')[2].partition('"')[0]

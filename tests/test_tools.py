@@ -117,7 +117,7 @@ def test_lessons_module_has_groups_and_imports(notebook, tmp_path):
     assert "import numpy as np\n" in module
     assert "ops" not in module
     assert "not exported" not in module
-    assert module == ruff_format(module, "lessons.py")
+    assert module == ruff_format(module, "course_utils/lessons.py")
     assert module.index("course_utils.backend") < module.index("from keras import layers")
     scope: dict = {}
     exec(module, scope)
@@ -241,7 +241,7 @@ def test_mean_and_std(mean, std, format_spec, expected):
 def test_bootstrap_is_short_formatted_and_silent_where_installed(address, capsys):
     source = stamp.bootstrap_cell(address)
     assert len(source.splitlines()) <= 12
-    assert ruff_format(source + "\n", "cell.py") == source + "\n"
+    assert ruff_format(source + "\n", "notebooks/cell.py") == source + "\n"
     exec(source, {})
     assert capsys.readouterr() == ("", "")
 

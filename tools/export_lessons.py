@@ -85,7 +85,7 @@ def lessons_module(paths: list[Path]) -> str:
     for path, group in cells.items():
         # Two lines after the comment keep the formatter from taking it for the first definition's own.
         parts += [f"\n\n# From notebooks/{path.name}\n\n", *group]
-    return ruff_format("\n".join(parts) + "\n", LESSONS_FILE.name)
+    return ruff_format("\n".join(parts) + "\n", "course_utils/lessons.py")
 
 
 def main() -> None:

@@ -42,7 +42,7 @@ def read_notebook(path: Path) -> NotebookNode:
 
 def notebook_text(notebook: NotebookNode) -> str:
     """The notebook as it stands in its file, formatted by ruff."""
-    return ruff_format(nbformat.writes(notebook) + "\n", "notebook.ipynb")
+    return ruff_format(nbformat.writes(notebook) + "\n", "notebooks/notebook.ipynb")
 
 
 def ruff_format(source: str, file_name: str) -> str:

@@ -38,21 +38,22 @@ import importlib.util
 
 if importlib.util.find_spec("course_utils") is None:
     raise RuntimeError(
-        "The course is not published yet: clone or upload its repository and run `pip install --no-deps -e .` in it."
+        "The course is not published yet: clone or upload its repository, "
+        "and run `pip install --no-deps -e .` in its folder."
     )"""
 
 BOOTSTRAP = """\
-# Does nothing where the course is installed. In Colab it adds the course's helper package and changes nothing else.
+# Does nothing where the course is installed. In Colab it adds the helper package, and only that.
 import importlib.util
 import subprocess
 import sys
 
 if importlib.util.find_spec("course_utils") is None:
     repository = "git+{address}"
-    if subprocess.run([sys.executable, "-m", "pip", "install", "-q", "--no-deps", repository]).returncode:
-        raise RuntimeError(
-            "The course could not be installed: check the connection, or clone it and run `pip install --no-deps -e .`."
-        )
+    command = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", repository]
+    if subprocess.run(command).returncode:
+        remedy = "check the connection, or clone it and run `pip install --no-deps -e .`"
+        raise RuntimeError(f"The course could not be installed: {{remedy}} in its folder.")
     importlib.invalidate_caches()"""
 
 
