@@ -19,6 +19,8 @@ DEFAULT_SEED = 0
 
 _STEPS_THAT_PAY_FOR_XLA = 1000
 
+_BATCHES_PER_READ = 20
+
 # Layers that XLA speeds up on a CPU. Convolutions and random numbers get slower there, so `train` leaves them alone.
 _DENSE_LAYERS = (
     keras.layers.InputLayer,
@@ -236,17 +238,21 @@ def train(
         saver = _SaveProgress(Path(resume), settings)
         first_epoch = saver.restore(model)
         callbacks.append(saver)
-    if BACKEND == "tensorflow" and y is x:
-        # fit would copy the data twice, once as inputs and once as targets
-        x = y = keras.tree.map_structure(keras.ops.convert_to_tensor, x)
+    validation_batch_size = _shared_evenly(1000, n_validation)
+    data = {"x": x, "y": y, "batch_size": batch_size}
+    if BACKEND == "tensorflow":
+        shuffler = _Shuffler()
+        callbacks.append(shuffler)
+        data = {"x": _batches(x, y, batch_size, shuffler.order), "shuffle": False}  # they are shuffled already
+        if validation_data is not None:
+            validation_data = _batches(*validation_data, validation_batch_size, np.arange)
+    elif validation_data is not None:
+        data["validation_batch_size"] = validation_batch_size
     history = model.fit(
-        x,
-        y,
-        batch_size=batch_size,
+        **data,
         epochs=epochs,
         initial_epoch=first_epoch,
         validation_data=validation_data,
-        validation_batch_size=_shared_evenly(1000, n_validation),
         callbacks=callbacks,
         verbose=0,
     )
@@ -254,6 +260,55 @@ def train(
         history.history = saver.history
         saver.path.unlink(missing_ok=True)
     return history
+
+
+def _batches(x, y, batch_size: int, order: Callable[[int], np.ndarray]):
+    """A `tf.data.Dataset` that reads batches `(x, y)`, or `(x,)`, from the arrays in the rows' `order(n_examples)`.
+
+    TensorFlow keeps what it is given as arrays in copies of about twice their size, and some of it for ever. Here only a
+    few batches exist beside the arrays themselves.
+    """
+    import tensorflow as tf
+
+    parts = (x,) if y is None or y is x else (x, y)
+    parts = tuple(tuple(part) if isinstance(part, list) else part for part in parts)  # tf.data would stack a list
+    parts = keras.tree.map_structure(np.asarray, parts)
+    n_examples = len(keras.tree.flatten(parts)[0])
+    n_read = _BATCHES_PER_READ * batch_size
+
+    def read():
+        rows = order(n_examples)
+        for start in range(0, n_examples, n_read):
+            some = rows[start : start + n_read]
+            yield keras.tree.map_structure(lambda array, some=some: array[some].astype(_dtype(array)), parts)
+
+    signature = keras.tree.map_structure(lambda array: tf.TensorSpec((None, *array.shape[1:]), _dtype(array)), parts)
+    batches = tf.data.Dataset.from_generator(read, output_signature=signature).rebatch(batch_size)
+    batches = batches.apply(tf.data.experimental.assert_cardinality(math.ceil(n_examples / batch_size)))
+    if y is x:
+        batches = batches.map(lambda inputs: (inputs, inputs))
+    return batches.prefetch(2)
+
+
+class _Shuffler(keras.callbacks.Callback):
+    """A new order of the examples for each epoch, the same after a resumption and on any number of devices."""
+
+    def __init__(self):
+        super().__init__()
+        # `setup` seeds NumPy's old global generator too, and Keras draws nothing from it.
+        self.seed = np.random.randint(2**31)  # noqa: NPY002
+        self.epoch = 0
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.epoch = epoch
+
+    def order(self, n_examples: int) -> np.ndarray:
+        return np.random.default_rng([self.seed, self.epoch]).permutation(n_examples)
+
+
+def _dtype(array: np.ndarray):
+    """The type in which Keras computes with `array`: its own float type instead of any other float."""
+    return keras.config.floatx() if np.issubdtype(array.dtype, np.floating) else array.dtype
 
 
 def _shared_evenly(batch_size: int, n_examples: int) -> int:

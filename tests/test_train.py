@@ -106,6 +106,36 @@ def test_every_example_is_used_and_the_schedule_spans_all_steps(batch_size, step
     assert schedule["warmup_target"] == 0.01
 
 
+@pytest.mark.skipif(training.BACKEND != "tensorflow", reason="the other backends read arrays themselves")
+def test_each_epoch_has_every_pair_once_in_an_order_that_the_seed_and_the_epoch_decide():
+    def epochs(seed):
+        keras.utils.set_random_seed(seed)
+        shuffler = training._Shuffler()
+        batches = training._batches(numbers, -numbers, 16, shuffler.order)
+        found = []
+        for epoch in (0, 1):
+            shuffler.on_epoch_begin(epoch)
+            pairs = [(x.numpy(), y.numpy()) for x, y in batches]
+            assert [len(x) for x, _ in pairs] == [16] * 43 + [12]
+            assert all(np.array_equal(x, -y) and x.dtype == np.float32 for x, y in pairs)
+            found.append(np.concatenate([x for x, _ in pairs])[:, 0].tolist())
+        return found
+
+    numbers = np.arange(700.0).reshape(-1, 1)  # more than one reading, the last not full
+    first, second = epochs(1)
+    assert sorted(first) == sorted(second) == list(range(700))
+    assert first != second
+    assert [first, second] == epochs(1)
+    assert [first, second] != epochs(2)
+
+
+@pytest.mark.skipif(training.BACKEND != "tensorflow", reason="the other backends read arrays themselves")
+def test_validation_data_are_read_in_their_order_and_inputs_are_their_own_targets():
+    numbers = np.arange(50, dtype="float32")
+    for x, y in training._batches(numbers, numbers, 50, np.arange):
+        assert x.numpy().tolist() == y.numpy().tolist() == numbers.tolist()
+
+
 def test_a_model_that_computes_its_loss_itself_needs_no_targets(x, capsys):
     class Own(keras.Model):
         def __init__(self):
