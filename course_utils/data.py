@@ -13,10 +13,11 @@ from course_utils import PACKAGE_FOLDER
 
 DATA_FOLDER = PACKAGE_FOLDER / "data"
 
-# The digest of each data file; `tools/make_data.py` prints it when it builds the file.
+# The digest of each data file; `tools/make_data.py` and `tools/train_judge.py` print it when they build the file.
 SHA256 = {
     "mnist.npz": "06af5dfe73b70e3bc1c36439982b18a8d76803db9b544f6fdf838a37fbb01b64",
     "fashion_mnist_test.npz": "40cc5f7c7185a3f578d2e072deede39bcb9b9eedb4b716e70d55777fd0a88138",
+    "judge.npz": "783d57dff5d71e1b81255a3749d82847f3ef8105fd5b6a69f101e22e653f8c51",
 }
 
 # The last 5,000 of the 60,000 training images are for validation (choosing epochs, sizes, learning rates).

@@ -4,6 +4,11 @@ import numpy as np
 from scipy.special import entr
 from sklearn.decomposition import PCA
 
+from course_utils.backend import keras
+from course_utils.data import read_verified
+
+JUDGE_FILE = "judge.npz"
+
 
 def mse(x: np.ndarray, x_hat: np.ndarray) -> float:
     """Mean squared error over all pixels of all images; `x` and `x_hat` have the same shape `(n, ...)`.
@@ -92,6 +97,73 @@ def reconstruct_pca(pca: PCA, x: np.ndarray, n_components: int | None = None) ->
         )
     axes = pca.components_[:n_components]
     return (x - pca.mean_) @ axes.T @ axes + pca.mean_
+
+
+def build_judge() -> keras.Model:
+    """The untrained digit classifier that judges denoised and generated digits: pictures to ten probabilities.
+
+    Three convolutions with batch normalisation, each followed by pooling, then the layer `"features"` of 64 numbers and a
+    softmax. `tools/train_judge.py` trains it once for the course; lessons take it from `load_judge`.
+    """
+    layers = keras.layers
+    judge = keras.Sequential([keras.Input((28, 28, 1))], name="judge")
+    for n_filters, size in [(24, 5), (48, 3), (64, 3)]:
+        judge.add(layers.Conv2D(n_filters, size, padding="same", use_bias=False))
+        judge.add(layers.BatchNormalization())
+        judge.add(layers.ReLU())
+        judge.add(layers.MaxPooling2D())
+    judge.add(layers.Flatten())
+    judge.add(layers.Dropout(0.3))
+    judge.add(layers.Dense(64, activation="relu", name="features"))
+    judge.add(layers.Dense(10, activation="softmax", name="digits"))
+    return judge
+
+
+def load_judge() -> keras.Model:
+    """The judge of the course: a fixed classifier trained on the 55,000 training digits, never on generated ones.
+
+    It is the same for every seed and backend. Its weights come from the file `judge.npz` in the package, whose digest is
+    verified. It is not trainable, so that it can stand inside another model.
+
+    Returns:
+        A Keras model from pictures in [0, 1] of shape `(n, 28, 28, 1)` to the probabilities `(n, 10)` of the ten digits.
+
+    Raises:
+        DataFileError: the file in the package is missing or was changed.
+    """
+    judge = build_judge()
+    arrays = read_verified(JUDGE_FILE)
+    judge.set_weights([arrays[name] for name in sorted(arrays)])
+    judge.trainable = False
+    return judge
+
+
+def judge_features(judge: keras.Model) -> keras.Model:
+    """The judge without its last layer: pictures `(n, 28, 28, 1)` to 64 features each, for distances between sets of digits.
+
+    It shares its weights with `judge`.
+    """
+    return keras.Model(judge.inputs, judge.get_layer("features").output, name="judge_features")
+
+
+def judge_accuracy(judge: keras.Model, x: np.ndarray, y: np.ndarray) -> float:
+    """Share of the pictures that the judge reads as the digit they are meant to be, between 0 and 1.
+
+    Args:
+        judge: from `load_judge`.
+        x: pictures in [0, 1], shape `(n, 28, 28, 1)` or flat `(n, 784)`.
+        y: the digits, integers 0…9 of shape `(n,)`.
+
+    Raises:
+        ValueError: the numbers of pictures and digits differ, there is none, or the pictures have another size.
+    """
+    x, y = np.asarray(x), np.asarray(y)
+    if len(x) != len(y) or len(x) == 0 or y.ndim != 1:
+        raise ValueError(f"expected one digit per picture; the shapes are {x.shape} and {y.shape}.")
+    if x.shape[1:] not in ((784,), (28, 28), (28, 28, 1)):
+        raise ValueError(f"expected pictures of 28×28 or 784 pixels, but the shape is {x.shape}.")
+    probabilities = judge.predict(x.reshape(-1, 28, 28, 1), batch_size=500, verbose=0)
+    return float(np.mean(probabilities.argmax(axis=1) == y))
 
 
 def _require_same_shape(x: np.ndarray, x_hat: np.ndarray) -> None:

@@ -1,6 +1,6 @@
 """Definitions that the notebooks teach: generated, do not edit.
 
-They come from 01_autoencoder.ipynb, 02_convolutional_autoencoder.ipynb.
+They come from 01_autoencoder.ipynb, 02_convolutional_autoencoder.ipynb, 03_denoising_autoencoder.ipynb, 04_sparse_autoencoder.ipynb, 05_contractive_autoencoder.ipynb.
 To change one, edit its notebook and run `make lessons`.
 """
 
@@ -8,7 +8,7 @@ import numpy as np
 
 from course_utils.backend import keras
 
-from keras import layers  # isort: skip
+from keras import layers, ops  # isort: skip
 
 
 # From notebooks/01_autoencoder.ipynb
@@ -116,3 +116,235 @@ def phase_spread(images, margin=4):
     phases = [inner[:, i::2, j::2].mean(axis=(1, 2)) for i in (0, 1) for j in (0, 1)]
     contrast = np.maximum(inner.std(axis=(1, 2)), 1e-9)
     return float(np.mean(np.std(phases, axis=0) / contrast))
+
+
+# From notebooks/03_denoising_autoencoder.ipynb
+
+
+class Noise(layers.Layer):
+    """Corrupts pictures in [0, 1] in training, and passes them on unchanged otherwise.
+
+    `amount` is the strength. With a `seed` a new layer gives the same noises in the same
+    order; each call gives the next one. Subclasses say in `corrupt(x)` what is done.
+    """
+
+    def __init__(self, amount, seed=None, **kwargs):
+        super().__init__(**kwargs)
+        self.amount = amount
+        self.seed = seed
+        self.seed_generator = keras.random.SeedGenerator(seed)
+
+    def call(self, x, training=False):
+        return self.corrupt(x) if training else x
+
+    def get_config(self):
+        return {**super().get_config(), "amount": self.amount, "seed": self.seed}
+
+
+@keras.saving.register_keras_serializable(package="course")
+class GaussianNoise(Noise):
+    """Adds normal noise of standard deviation `amount` and clips to [0, 1]."""
+
+    def corrupt(self, x):
+        noise = keras.random.normal(ops.shape(x), seed=self.seed_generator)
+        return ops.clip(x + self.amount * noise, 0.0, 1.0)
+
+
+@keras.saving.register_keras_serializable(package="course")
+class Masking(Noise):
+    """Sets each pixel to 0 with probability `amount`."""
+
+    def corrupt(self, x):
+        u = keras.random.uniform(ops.shape(x), seed=self.seed_generator)
+        return ops.where(u < self.amount, 0.0, x)
+
+
+@keras.saving.register_keras_serializable(package="course")
+class SaltAndPepper(Noise):
+    """Makes each pixel black with probability `amount` / 2, and white with the same."""
+
+    def corrupt(self, x):
+        u = keras.random.uniform(ops.shape(x), seed=self.seed_generator)
+        return ops.where(u < self.amount / 2, 0.0, ops.where(u < self.amount, 1.0, x))
+
+
+def noisy_copy(noise, x, seed):
+    """Corrupt `x` as the layer `noise` does in training, always alike for the same `seed`."""
+    layer = type(noise).from_config({**noise.get_config(), "seed": seed})
+    return ops.convert_to_numpy(layer(x, training=True))
+
+
+# From notebooks/04_sparse_autoencoder.ipynb
+
+
+def bernoulli_kl(rho, rho_hat):
+    """KL divergence in nats between two coins with probabilities `rho` and `rho_hat`."""
+    heads = rho * ops.log(rho / rho_hat)
+    tails = (1 - rho) * ops.log((1 - rho) / (1 - rho_hat))
+    return heads + tails
+
+
+@keras.saving.register_keras_serializable(package="course")
+class KLSparsity(layers.Layer):
+    """Passes a sigmoid code on and adds beta · Σ_j KL(rho ‖ mean of unit j) to the loss.
+
+    The code has the shape `(n, units)`; the mean is over the batch, for each unit.
+    """
+
+    def __init__(self, rho=0.05, beta=0.003, **kwargs):
+        super().__init__(**kwargs)
+        self.rho, self.beta = rho, beta
+
+    def call(self, z):
+        rho_hat = ops.clip(ops.mean(z, axis=0), 1e-6, 1 - 1e-6)
+        self.add_loss(self.beta * ops.sum(bernoulli_kl(self.rho, rho_hat)))
+        return z
+
+    def get_config(self):
+        return {**super().get_config(), "rho": self.rho, "beta": self.beta}
+
+
+@keras.saving.register_keras_serializable(package="course")
+class L1Sparsity(layers.Layer):
+    """Passes a code on and adds strength · Σ_j |z_j|, mean over the batch, to the loss."""
+
+    def __init__(self, strength=1e-3, **kwargs):
+        super().__init__(**kwargs)
+        self.strength = strength
+
+    def call(self, z):
+        self.add_loss(self.strength * ops.mean(ops.sum(ops.abs(z), axis=-1)))
+        return z
+
+    def get_config(self):
+        return {**super().get_config(), "strength": self.strength}
+
+
+@keras.saving.register_keras_serializable(package="course")
+class TopK(layers.Layer):
+    """Keeps the `k` largest numbers of each row and sets the others to zero.
+
+    Never more than `k` are kept: of equal ones the first. The gradient is 1 for the kept, 0 else.
+    """
+
+    def __init__(self, k, **kwargs):
+        super().__init__(**kwargs)
+        self.k = k
+
+    def call(self, z):
+        kth = ops.top_k(z, self.k)[0][:, -1:]
+        above, tied = z > kth, ops.equal(z, kth)
+        free = self.k - ops.sum(ops.cast(above, "int32"), axis=-1, keepdims=True)
+        first = ops.cumsum(ops.cast(tied, "int32"), axis=-1) <= free
+        return ops.where(above | (tied & first), z, 0.0)
+
+    def get_config(self):
+        return {**super().get_config(), "k": self.k}
+
+
+def build_sparse(*code_layers):
+    """784 → code → 784: `code_layers` make the code, one dense sigmoid layer decodes it.
+
+    Returns `autoencoder, encoder, decoder`, which share their weights.
+    """
+    encoder = keras.Sequential([keras.Input((784,)), *code_layers], name="encoder")
+    n_code = encoder.output_shape[-1]
+    output = layers.Dense(784, activation="sigmoid")
+    decoder = keras.Sequential([keras.Input((n_code,)), output], name="decoder")
+    x = keras.Input((784,))
+    return keras.Model(x, decoder(encoder(x))), encoder, decoder
+
+
+def sigmoid_code(n_code=1024, rho=0.05):
+    """A dense sigmoid layer whose units start near the mean activation `rho`."""
+    return layers.Dense(
+        n_code,
+        activation="sigmoid",
+        kernel_initializer=keras.initializers.RandomNormal(stddev=0.1),
+        bias_initializer=keras.initializers.Constant(np.log(rho / (1 - rho))),
+    )
+
+
+def topk_code(k, n_code=1024):
+    """The layers of a top-k code: dense, normalised per unit, the `k` largest kept."""
+    return (
+        layers.Dense(n_code, use_bias=False),
+        layers.BatchNormalization(center=False, scale=False, momentum=0.9),
+        TopK(k),
+    )
+
+
+def describe_code(z):
+    """How sparse a code of shape `(n, units)` is: a dict with `active`, `mean` and `dead`.
+
+    `active` is the share of units above a tenth of their own maximum, mean over the pictures;
+    `mean` the mean activation; `dead` the number of units that are the same for all pictures.
+    """
+    high, low = z.max(axis=0), z.min(axis=0)
+    dead = high - low < 0.01 * z.max()
+    active = (z > 0.1 * high) & ~dead
+    return {"active": active.mean(), "mean": z.mean(), "dead": int(dead.sum())}
+
+
+# From notebooks/05_contractive_autoencoder.ipynb
+
+
+def contractive_penalty(h, kernel):
+    """Squared Frobenius norm of the Jacobian of h = sigmoid(x W + b), for each picture.
+
+    `h` has the shape `(n, units)`, `kernel` is W with the shape `(inputs, units)`; the
+    result has the shape `(n,)`. It holds for a single sigmoid layer only.
+    """
+    squared_slope = ops.square(h * (1 - h))
+    return ops.sum(squared_slope * ops.sum(ops.square(kernel), axis=0), axis=-1)
+
+
+@keras.saving.register_keras_serializable(package="course")
+class ContractiveDense(layers.Dense):
+    """Sigmoid layer that adds `strength` times its mean squared Jacobian norm to the loss."""
+
+    def __init__(self, units, strength=0.0, **kwargs):
+        kwargs["activation"] = "sigmoid"  # the formula holds for no other
+        super().__init__(units, **kwargs)
+        self.strength = strength
+
+    def call(self, x):
+        h = super().call(x)
+        if self.strength:
+            self.add_loss(self.strength * ops.mean(contractive_penalty(h, self.kernel)))
+        return h
+
+    def get_config(self):
+        return super().get_config() | {"strength": self.strength}
+
+
+def estimate_squared_norm(encoder, x, v, epsilon=0.01):
+    """Estimate the squared Frobenius norm of any encoder's Jacobian, for each picture.
+
+    `x` and `v` have the same shape `(n, ...)`; the entries of `v` are independent with mean
+    0 and variance 1. Returns `‖(f(x + εv) − f(x)) / ε‖²` with the shape `(n,)`: one draw,
+    whose mean over many `v` is the squared norm, up to terms of the order ε².
+    """
+    difference = (encoder(x + epsilon * v) - encoder(x)) / epsilon
+    return ops.sum(ops.square(difference), axis=tuple(range(1, len(difference.shape))))
+
+
+def jacobian_by_autodiff(encoder, x):
+    """Jacobian of `encoder` at one flat picture `x` of shape `(inputs,)`, as NumPy array.
+
+    The shape is `(units, inputs)`. Each backend differentiates in its own way.
+    """
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        x = tf.convert_to_tensor(x)
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            z = encoder(x[tf.newaxis])[0]
+        return tape.jacobian(z, x).numpy()
+    if keras.backend.backend() == "jax":
+        import jax as transform
+    else:
+        import torch.func as transform
+    jacobian = transform.jacrev(lambda x: encoder(x[None])[0])
+    return ops.convert_to_numpy(jacobian(ops.convert_to_tensor(x)))

@@ -6,3 +6,6 @@ repeats the student's code: the expected values come from Keras, from another fo
 
 from course_utils.exercises import lesson_01 as lesson_01
 from course_utils.exercises import lesson_02 as lesson_02
+from course_utils.exercises import lesson_03 as lesson_03
+from course_utils.exercises import lesson_04 as lesson_04
+from course_utils.exercises import lesson_05 as lesson_05

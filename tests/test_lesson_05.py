@@ -1,0 +1,158 @@
+"""The contractive penalty of lesson 05 is the squared norm of the Jacobian, by three other computations, and it trains."""
+
+import numpy as np
+import pytest
+
+from course_utils.backend import keras
+from course_utils.lessons import (
+    ContractiveDense,
+    contractive_penalty,
+    estimate_squared_norm,
+    jacobian_by_autodiff,
+)
+
+INPUTS, UNITS = 7, 4
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(0)
+
+
+@pytest.fixture
+def x(rng):
+    return rng.uniform(size=(5, INPUTS)).astype("float32")
+
+
+@pytest.fixture
+def layer(rng):
+    """A layer whose sigmoids are well bent, with a bias that is not zero."""
+    layer = ContractiveDense(UNITS, strength=0.3)
+    layer.build((None, INPUTS))
+    layer.set_weights([rng.normal(size=(INPUTS, UNITS)), rng.normal(size=UNITS)])
+    return layer
+
+
+def encode(x, kernel, bias):
+    return 1 / (1 + np.exp(-(x @ kernel + bias)))
+
+
+def squared_norms(x, kernel, bias):
+    """Squared Frobenius norm of each Jacobian: every input moved by itself, in double precision."""
+    step = 1e-5 * np.eye(x.shape[1])
+    return np.array(
+        [
+            np.square((encode(row + step, kernel, bias) - encode(row - step, kernel, bias)) / 2e-5).sum()
+            for row in x.astype("float64")
+        ]
+    )
+
+
+def numbers(layer):
+    return [keras.ops.convert_to_numpy(weight).astype("float64") for weight in layer.weights]
+
+
+def added_loss(layer, x):
+    layer(x)
+    (loss,) = layer.losses
+    return float(loss)
+
+
+def test_the_case_done_by_hand():
+    h = np.array([[1 / 2, 3 / 4]], dtype="float32")
+    kernel = np.array([[0, 1], [4, -4]], dtype="float32")
+    assert float(contractive_penalty(h, kernel)[0]) == pytest.approx(409 / 256, rel=1e-6)
+
+
+def test_penalty_is_the_squared_norm_for_each_picture(layer, x):
+    penalty = keras.ops.convert_to_numpy(contractive_penalty(layer(x), layer.kernel))
+    assert penalty.shape == (5,)
+    assert penalty == pytest.approx(squared_norms(x, *numbers(layer)), rel=1e-4)
+
+
+def test_penalty_equals_that_of_automatic_differentiation(layer, x):
+    jacobians = [jacobian_by_autodiff(layer, row) for row in x]
+    assert jacobians[0].shape == (UNITS, INPUTS)
+    penalty = keras.ops.convert_to_numpy(contractive_penalty(layer(x), layer.kernel))
+    assert penalty == pytest.approx([np.square(jacobian).sum() for jacobian in jacobians], rel=1e-5)
+
+
+def test_jacobian_of_a_deep_encoder(rng, x):
+    deep = keras.Sequential([keras.Input((INPUTS,)), keras.layers.Dense(5, "tanh"), keras.layers.Dense(3, "sigmoid")])
+    first, first_bias, second, second_bias = (weight.astype("float64") for weight in deep.get_weights())
+    hidden = np.tanh(x[0] @ first + first_bias)
+    z = encode(hidden, second, second_bias)
+    expected = (z * (1 - z))[:, np.newaxis] * second.T @ ((1 - hidden**2)[:, np.newaxis] * first.T)
+    assert jacobian_by_autodiff(deep, x[0]) == pytest.approx(expected, rel=1e-3, abs=1e-5)
+
+
+def test_layer_is_a_sigmoid_layer(layer, x):
+    assert keras.ops.convert_to_numpy(layer(x)) == pytest.approx(encode(x, *numbers(layer)), rel=1e-5)
+
+
+def test_layer_adds_strength_times_the_mean(layer, x):
+    assert added_loss(layer, x) == pytest.approx(0.3 * squared_norms(x, *numbers(layer)).mean(), rel=1e-4)
+
+
+def test_layer_without_strength_adds_nothing(x):
+    layer = ContractiveDense(UNITS)
+    layer(x)
+    assert layer.losses == []
+
+
+def test_added_loss_follows_the_weights(layer, x):
+    before = added_loss(layer, x)
+    layer.set_weights([0.1 * layer.get_weights()[0], layer.get_weights()[1]])
+    after = added_loss(layer, x)
+    assert after == pytest.approx(0.3 * squared_norms(x, *numbers(layer)).mean(), rel=1e-4)
+    assert after < before / 10
+
+
+def test_gradient_reaches_kernel_and_bias(layer, x):
+    """One step of gradient descent on the penalty alone moves the weights by its numerical gradient."""
+    model = keras.Sequential([keras.Input((INPUTS,)), layer])
+    model.compile(optimizer=keras.optimizers.SGD(1.0), loss=lambda y, z: 0.0 * keras.ops.mean(z, axis=-1))
+    before = numbers(layer)
+    model.fit(x, np.zeros((5, UNITS)), batch_size=5, epochs=1, verbose=0)
+    for index, (old, new) in enumerate(zip(before, numbers(layer), strict=True)):
+        expected = np.zeros_like(old)
+        for place in np.ndindex(old.shape):
+            values = []
+            for step in (1e-4, -1e-4):
+                weights = [weight.copy() for weight in before]
+                weights[index][place] += step
+                values.append(0.3 * squared_norms(x, *weights).mean())
+            expected[place] = (values[0] - values[1]) / 2e-4
+        assert old - new == pytest.approx(expected, abs=1e-4)
+
+
+def test_layer_is_saved_with_its_strength(layer, x, tmp_path):
+    model = keras.Sequential([keras.Input((INPUTS,)), layer])
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    assert added_loss(loaded.layers[-1], x) == pytest.approx(added_loss(layer, x), rel=1e-6)
+
+
+def test_estimator_is_exact_for_a_linear_encoder_and_one_direction(rng, x):
+    kernel = rng.normal(size=(INPUTS, UNITS)).astype("float32")
+    v = rng.normal(size=x.shape).astype("float32")
+    estimate = keras.ops.convert_to_numpy(estimate_squared_norm(lambda x: keras.ops.matmul(x, kernel), x, v, 1.0))
+    assert estimate.shape == (5,)
+    assert estimate == pytest.approx(np.square(v @ kernel).sum(axis=1), rel=1e-3)
+
+
+def test_mean_of_the_estimator_is_the_squared_norm(layer, rng, x):
+    many = np.repeat(x, 4000, axis=0)
+    v = rng.normal(size=many.shape).astype("float32")
+    draws = keras.ops.convert_to_numpy(estimate_squared_norm(layer, many, v)).reshape(5, 4000)
+    error = draws.std(axis=1) / np.sqrt(4000)
+    expected = squared_norms(x, *numbers(layer))
+    assert np.all(np.abs(draws.mean(axis=1) - expected) < 4.5 * error)
+    assert np.all(error < 0.05 * expected)
+
+
+def test_estimator_takes_pictures_and_feature_maps(rng):
+    images = rng.uniform(size=(3, 4, 4, 1)).astype("float32")
+    v = rng.normal(size=images.shape).astype("float32")
+    estimate = keras.ops.convert_to_numpy(estimate_squared_norm(lambda x: 2 * x, images, v))
+    assert estimate == pytest.approx(4 * np.square(v).sum(axis=(1, 2, 3)), rel=1e-3)
