@@ -153,22 +153,30 @@ def test_phase_spread_leaves_out_the_margin():
 # ---------------------------------------------------------------------------------------------------------------------
 
 
-def test_convolutional_benchmark_runs(monkeypatch):
-    """The published recipe with one epoch in place of fifty, both on few digits."""
+@pytest.mark.parametrize(
+    ("key", "expected"),
+    [("dense", [(50, 50992), (50, 50992), (4, 50992)]), ("convolutional", [(50, 4385), (2, 18313)])],
+)
+def test_benchmark_recipes_run(key, expected, monkeypatch):
+    """All recipes with one epoch in place of theirs, on few digits."""
     monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
     monkeypatch.delitem(sys.modules, "recipes", raising=False)
     import recipes
 
-    digits = np.random.default_rng(0).uniform(size=(64, 28, 28, 1)).astype("float32")
-    monkeypatch.setattr(recipes, "load_mnist", lambda: ((digits, None), (digits, None), (digits, None)))
+    def few_digits(flat):
+        shape = (64, 784) if flat else (64, 28, 28, 1)
+        digits = np.random.default_rng(0).uniform(size=shape).astype("float32")
+        return ((digits, None),) * 3
+
+    monkeypatch.setattr(recipes, "load_mnist", few_digits)
     fit, asked = keras.Model.fit, []
 
     def fit_once(self, *arguments, epochs, **options):
-        asked.append((epochs, options["batch_size"], self.count_params()))
+        asked.append((epochs, self.count_params()))
         return fit(self, *arguments, epochs=1, **options)
 
     monkeypatch.setattr(keras.Model, "fit", fit_once)
-    comparison = recipes.COMPARISONS["convolutional"]
+    comparison = recipes.COMPARISONS[key]
     results = [recipe.run() for recipe in (*comparison.published, comparison.ours)]
-    assert asked == [(50, 128, 4385), (2, 128, 18313)]
+    assert asked == expected
     assert all(0 < result.loss < 1 and result.seconds > 0 for result in results)
