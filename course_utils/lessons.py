@@ -1,6 +1,6 @@
 """Definitions that the notebooks teach: generated, do not edit.
 
-They come from 01_autoencoder.ipynb, 02_convolutional_autoencoder.ipynb, 03_denoising_autoencoder.ipynb, 04_sparse_autoencoder.ipynb, 05_contractive_autoencoder.ipynb.
+They come from 01_autoencoder.ipynb, 02_convolutional_autoencoder.ipynb, 03_denoising_autoencoder.ipynb, 04_sparse_autoencoder.ipynb, 05_contractive_autoencoder.ipynb, 06_variational_autoencoder.ipynb.
 To change one, edit its notebook and run `make lessons`.
 """
 
@@ -348,3 +348,134 @@ def jacobian_by_autodiff(encoder, x):
         import torch.func as transform
     jacobian = transform.jacrev(lambda x: encoder(x[None])[0])
     return ops.convert_to_numpy(jacobian(ops.convert_to_tensor(x)))
+
+
+# From notebooks/06_variational_autoencoder.ipynb
+
+
+def kl_to_standard_normal(mu, log_var):
+    """KL(N(mu, σ²) ‖ N(0, I)) in nats, for each picture: summed over the latents.
+
+    `mu` and `log_var` = log σ² have the shape `(n, latents)`; the result has the shape `(n,)`.
+    """
+    return 0.5 * ops.sum(ops.square(mu) + ops.exp(log_var) - 1 - log_var, axis=-1)
+
+
+@keras.saving.register_keras_serializable(package="course")
+class Sampling(layers.Layer):
+    """Draws z = mu + sigma · ε with σ = exp(log_var / 2) and fresh ε ~ N(0, I) in each call.
+
+    Takes `[mu, log_var]`, both of shape `(n, latents)`. With a `seed` a new layer gives the
+    same draws in the same order.
+    """
+
+    def __init__(self, seed=None, **kwargs):
+        super().__init__(**kwargs)
+        self.seed = seed
+        self.seed_generator = keras.random.SeedGenerator(seed)
+
+    def call(self, inputs):
+        mu, log_var = inputs
+        epsilon = keras.random.normal(ops.shape(mu), seed=self.seed_generator)
+        return mu + ops.exp(log_var / 2) * epsilon
+
+    def compute_output_shape(self, input_shape):
+        return input_shape[0]
+
+    def get_config(self):
+        return {**super().get_config(), "seed": self.seed}
+
+
+def build_vae_networks(hidden, latent, n_pixels=784):
+    """Dense encoder and decoder of a VAE, with the ReLU layers `hidden` (decoder: in reverse).
+
+    The encoder takes flat pictures `(n, n_pixels)` and gives `[mu, log_var]`, each of shape
+    `(n, latent)`; the decoder takes codes `(n, latent)` and gives pixels in [0, 1].
+    """
+    x = keras.Input((n_pixels,))
+    h = x
+    for size in hidden:
+        h = layers.Dense(size, activation="relu")(h)
+    mu = layers.Dense(latent, name="mu")(h)
+    small_noise = keras.initializers.Constant(-3.0)
+    log_var = layers.Dense(latent, name="log_var", bias_initializer=small_noise)(h)
+    encoder = keras.Model(x, [mu, log_var], name="encoder")
+    decoder = keras.Sequential([keras.Input((latent,))], name="decoder")
+    for size in reversed(hidden):
+        decoder.add(layers.Dense(size, activation="relu"))
+    decoder.add(layers.Dense(n_pixels, activation="sigmoid"))
+    return encoder, decoder
+
+
+@keras.saving.register_keras_serializable(package="course")
+class VAE(keras.Model):
+    """Variational autoencoder. Its loss is reconstruction + beta · KL, in nats per picture.
+
+    `encoder` gives `[mu, log_var]`, `decoder` gives pixels in [0, 1]. Reconstruction is the
+    binary cross-entropy summed over pixels; both parts are means over the batch.
+    """
+
+    def __init__(self, encoder, decoder, beta=1.0, seed=None, **kwargs):
+        super().__init__(**kwargs)
+        self.encoder, self.decoder = encoder, decoder
+        self.sampling = Sampling(seed)
+        self.beta = keras.Variable(beta, trainable=False, name="beta")
+        self.reconstruction = keras.metrics.Mean(name="reconstruction")
+        self.kl = keras.metrics.Mean(name="kl")
+
+    def build(self, input_shape):
+        """Nothing is left to build: both networks have their weights already."""
+
+    def call(self, x, training=False):
+        mu, log_var = self.encoder(x)
+        return self.decoder(self.sampling([mu, log_var]) if training else mu)
+
+    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+        mu, log_var = self.encoder(x)
+        x_hat = self.decoder(self.sampling([mu, log_var]))
+        reconstruction = ops.sum(ops.binary_crossentropy(x, x_hat), axis=-1)
+        kl = kl_to_standard_normal(mu, log_var)
+        self.reconstruction.update_state(reconstruction)
+        self.kl.update_state(kl)
+        return ops.mean(reconstruction) + self.beta * ops.mean(kl)
+
+    def get_config(self):
+        networks = {"encoder": self.encoder, "decoder": self.decoder}
+        numbers = {"beta": float(self.beta), "seed": self.sampling.seed}
+        serialized = keras.saving.serialize_keras_object(networks)
+        return {**super().get_config(), **serialized, **numbers}
+
+    @classmethod
+    def from_config(cls, config):
+        parts = {name: config.pop(name) for name in ("encoder", "decoder")}
+        return cls(**keras.saving.deserialize_keras_object(parts), **config)
+
+
+def log_weights(vae, x, n_samples, seed=None):
+    """log p(x, z) − log q(z | x) for `n_samples` draws of z from q: shape `(n, n_samples)`.
+
+    `x` are flat pictures `(n, pixels)`. The mean over the draws estimates the ELBO in nats.
+    """
+    sampling = Sampling(seed)
+    mu, log_var = vae.encoder(x)
+    results = []
+    for _ in range(n_samples):
+        z = sampling([mu, log_var])
+        epsilon = (z - mu) / ops.exp(log_var / 2)
+        log_likelihood = -ops.sum(ops.binary_crossentropy(x, vae.decoder(z)), axis=-1)
+        # log N(z; 0, I) − log N(z; mu, σ²); the constants cancel
+        difference = ops.sum(ops.square(epsilon) + log_var - ops.square(z), axis=-1) / 2
+        results.append(ops.convert_to_numpy(log_likelihood + difference))
+    return np.stack(results, axis=1)
+
+
+def iwae_bound(log_w, k):
+    """The bound with k samples on log p(x), for each picture, from `log_weights`.
+
+    `log_w` has the shape `(n, n_samples)`; its rows are cut into groups of `k`, and the
+    bounds log(mean of the group's weights) are averaged. Returns shape `(n,)`; k = 1: ELBO.
+    """
+    if log_w.shape[1] % k:
+        raise ValueError(f"{log_w.shape[1]} samples cannot be cut into groups of {k}.")
+    groups = log_w.reshape(len(log_w), -1, k)
+    return (np.logaddexp.reduce(groups, axis=2) - np.log(k)).mean(axis=1)
