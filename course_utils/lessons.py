@@ -353,6 +353,14 @@ def jacobian_by_autodiff(encoder, x):
 # From notebooks/06_variational_autoencoder.ipynb
 
 
+def kl_to_standard_normal(mu, log_var):
+    """KL(N(mu, σ²) ‖ N(0, I)) in nats, for each picture: summed over the latents.
+
+    `mu` and `log_var` = log σ² have the shape `(n, latents)`; the result has the shape `(n,)`.
+    """
+    return 0.5 * ops.sum(ops.square(mu) + ops.exp(log_var) - 1 - log_var, axis=-1)
+
+
 @keras.saving.register_keras_serializable(package="course")
 class Sampling(layers.Layer):
     """Draws z = mu + sigma · ε with σ = exp(log_var / 2) and fresh ε ~ N(0, I) in each call.
@@ -378,14 +386,6 @@ class Sampling(layers.Layer):
         return {**super().get_config(), "seed": self.seed}
 
 
-def kl_to_standard_normal(mu, log_var):
-    """KL(N(mu, σ²) ‖ N(0, I)) in nats, for each picture: summed over the latents.
-
-    `mu` and `log_var` = log σ² have the shape `(n, latents)`; the result has the shape `(n,)`.
-    """
-    return 0.5 * ops.sum(ops.square(mu) + ops.exp(log_var) - 1 - log_var, axis=-1)
-
-
 def build_vae_networks(hidden, latent, n_pixels=784):
     """Dense encoder and decoder of a VAE, with the ReLU layers `hidden` (decoder: in reverse).
 
@@ -397,7 +397,8 @@ def build_vae_networks(hidden, latent, n_pixels=784):
     for size in hidden:
         h = layers.Dense(size, activation="relu")(h)
     mu = layers.Dense(latent, name="mu")(h)
-    log_var = layers.Dense(latent, name="log_var")(h)
+    small_noise = keras.initializers.Constant(-3.0)
+    log_var = layers.Dense(latent, name="log_var", bias_initializer=small_noise)(h)
     encoder = keras.Model(x, [mu, log_var], name="encoder")
     decoder = keras.Sequential([keras.Input((latent,))], name="decoder")
     for size in reversed(hidden):
@@ -421,6 +422,9 @@ class VAE(keras.Model):
         self.beta = keras.Variable(beta, trainable=False, name="beta")
         self.reconstruction = keras.metrics.Mean(name="reconstruction")
         self.kl = keras.metrics.Mean(name="kl")
+
+    def build(self, input_shape):
+        """Nothing is left to build: both networks have their weights already."""
 
     def call(self, x, training=False):
         mu, log_var = self.encoder(x)
