@@ -73,7 +73,7 @@ def standardised(rng, n, d):
     """Features whose mean is exactly zero and whose covariance is exactly the unit matrix."""
     x = rng.normal(size=(n, d))
     x -= x.mean(axis=0)
-    return x @ np.linalg.inv(np.linalg.cholesky(np.cov(x.T))).T
+    return x @ np.linalg.inv(np.linalg.cholesky(np.atleast_2d(np.cov(x.T)))).T
 
 
 def test_equal_sets_have_no_distance_in_any_order(rng):
