@@ -222,7 +222,7 @@ def test_saved_model_is_the_same(rng, x, tmp_path):
     vae.beta.assign(0.25)
     vae.save(tmp_path / "vae.keras")
     loaded = keras.saving.load_model(tmp_path / "vae.keras")
-    assert isinstance(loaded, VAE)
+    assert type(loaded).__name__ == "VAE"  # in one session with the notebooks there are several classes of that name
     assert np.array_equal(vae.predict(x, verbose=0), loaded.predict(x, verbose=0))
     assert float(loaded.beta) == 0.25
     again = VAE.from_config(vae.get_config())
