@@ -1,6 +1,6 @@
 """Definitions that the notebooks teach: generated, do not edit.
 
-They come from 01_autoencoder.ipynb, 02_convolutional_autoencoder.ipynb, 03_denoising_autoencoder.ipynb, 04_sparse_autoencoder.ipynb, 05_contractive_autoencoder.ipynb, 06_variational_autoencoder.ipynb.
+They come from 01_autoencoder.ipynb, 02_convolutional_autoencoder.ipynb, 03_denoising_autoencoder.ipynb, 04_sparse_autoencoder.ipynb, 05_contractive_autoencoder.ipynb, 06_variational_autoencoder.ipynb, 07_digit_generation.ipynb.
 To change one, edit its notebook and run `make lessons`.
 """
 
@@ -479,3 +479,117 @@ def iwae_bound(log_w, k):
         raise ValueError(f"{log_w.shape[1]} samples cannot be cut into groups of {k}.")
     groups = log_w.reshape(len(log_w), -1, k)
     return (np.logaddexp.reduce(groups, axis=2) - np.log(k)).mean(axis=1)
+
+
+# From notebooks/07_digit_generation.ipynb
+
+
+def inception_score(probabilities):
+    """exp of the mean KL divergence between each picture's class probabilities and their mean.
+
+    `probabilities` has the shape `(n, classes)`, rows summing to 1. The score lies between 1
+    (all rows alike) and the number of classes (each row certain, all classes equally often).
+    """
+    p = np.asarray(probabilities, dtype="float64")
+    if p.ndim != 2 or not np.allclose(p.sum(axis=1), 1, atol=1e-3):
+        raise ValueError("expected rows of probabilities that sum to 1.")
+    tiny = np.finfo("float64").tiny  # 0 · log 0 counts as 0
+    divergence = p * (np.log(np.maximum(p, tiny)) - np.log(np.maximum(p.mean(axis=0), tiny)))
+    return float(np.exp(divergence.sum(axis=1).mean()))
+
+
+def frechet_distance(features, others):
+    """Squared Fréchet distance between two sets of features, taken as normally distributed.
+
+    Both have the shape `(n, d)`, with at least two rows each; `n` may differ. It is
+    ‖m₁ − m₂‖² + tr(C₁ + C₂ − 2 (C₁ C₂)^½) for means m and covariances C.
+    """
+    a, b = np.asarray(features, "float64"), np.asarray(others, "float64")
+    if a.ndim != 2 or b.ndim != 2 or a.shape[1] != b.shape[1] or min(len(a), len(b)) < 2:
+        raise ValueError(f"expected two sets (n, d) with the same d, not {a.shape}, {b.shape}.")
+    cov_a, cov_b = (np.atleast_2d(np.cov(x, rowvar=False)) for x in (a, b))
+    values, vectors = np.linalg.eigh(cov_a)
+    root = (vectors * np.sqrt(np.maximum(values, 0))) @ vectors.T
+    # C₁ C₂ and C₁^½ C₂ C₁^½ have the same eigenvalues, and the latter is symmetric
+    overlap = np.sqrt(np.maximum(np.linalg.eigvalsh(root @ cov_b @ root), 0)).sum()
+    spread = np.trace(cov_a) + np.trace(cov_b) - 2 * overlap
+    return float(max(np.square(a.mean(axis=0) - b.mean(axis=0)).sum() + spread, 0.0))
+
+
+def build_writer_networks(hidden, latent, n_labels=0):
+    """Dense encoder and decoder for flat digits, with the SiLU layers `hidden`.
+
+    Without labels: encoder `x → [mu, log_var]`, decoder `z → x_hat`. With `n_labels` both take
+    a one-hot label as second input: `[x, y] → [mu, log_var]` and `[z, y] → x_hat`.
+    """
+    x, z, y = keras.Input((784,)), keras.Input((latent,)), keras.Input((n_labels,))
+    h, g = (layers.Concatenate()([part, y]) if n_labels else part for part in (x, z))
+    for size in hidden:
+        h = layers.Dense(size, activation="silu")(h)
+    for size in reversed(hidden):
+        g = layers.Dense(size, activation="silu")(g)
+    codes = [layers.Dense(latent, name="mu")(h), layers.Dense(latent, name="log_var")(h)]
+    pixels = layers.Dense(784, activation="sigmoid")(g)
+    encoder = keras.Model([x, y] if n_labels else x, codes, name="encoder")
+    return encoder, keras.Model([z, y] if n_labels else z, pixels, name="decoder")
+
+
+@keras.saving.register_keras_serializable(package="course")
+class ConditionalVAE(VAE):
+    """VAE of pictures given their labels; its input is the pair `[pictures, labels]`.
+
+    `encoder` takes `[x, y]` and gives `[mu, log_var]`, `decoder` takes `[z, y]`. The loss is
+    as for `VAE`: BCE summed over pixels + beta · KL, mean over the batch, in nats.
+    """
+
+    def call(self, inputs, training=False):
+        x, y = inputs
+        mu, log_var = self.encoder([x, y])
+        return self.decoder([self.sampling([mu, log_var]) if training else mu, y])
+
+    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+        pictures, labels = x
+        mu, log_var = self.encoder([pictures, labels])
+        x_hat = self.decoder([self.sampling([mu, log_var]), labels])
+        reconstruction = ops.sum(ops.binary_crossentropy(pictures, x_hat), axis=-1)
+        kl = kl_to_standard_normal(mu, log_var)
+        self.reconstruction.update_state(reconstruction)
+        self.kl.update_state(kl)
+        return ops.mean(reconstruction) + self.beta * ops.mean(kl)
+
+
+def slant_degrees(x):
+    """Slant of flat digits `(n, 784)` in degrees, from second moments; positive: to the right.
+
+    A picture sheared by that angle about its centre has no correlation of row and column.
+    """
+    x = np.asarray(x, "float64")
+    ink = np.maximum(x.sum(axis=1), 1e-9)
+    row, column = (axis.ravel() for axis in np.mgrid[:28, :28])
+    up = (x @ row / ink)[:, np.newaxis] - row  # rows are counted downwards
+    right = column - (x @ column / ink)[:, np.newaxis]
+    covariance, variance = (x * up * right).sum(axis=1), (x * up * up).sum(axis=1)
+    return np.degrees(np.arctan(covariance / np.maximum(variance, 1e-9)))
+
+
+def ink(x):
+    """Amount of ink of flat digits `(n, 784)`: the sum of the pixels, in white pixels."""
+    return np.asarray(x).sum(axis=1)
+
+
+def write_digits(text, generator="digit_writer.keras", seed=None, temperature=0.8):
+    """Write a number in one handwriting: a picture `(28, 28 · length)` of pixels in [0, 1].
+
+    `generator` is the decoder of a `ConditionalVAE`, or the file that it was saved in. The
+    same `seed` gives the same hand; a lower `temperature` a more ordinary one.
+    """
+    text = str(text)
+    if not text or not set(text) <= set("0123456789"):
+        raise ValueError(f"expected a text of digits 0 to 9, but it is {text!r}.")
+    if not isinstance(generator, keras.Model):
+        generator = keras.models.load_model(generator)
+    n_latent = generator.input_shape[0][-1]
+    z = temperature * np.random.default_rng(seed).normal(size=(1, n_latent))
+    labels = np.eye(10)[[int(character) for character in text]]
+    pictures = generator([np.repeat(z, len(text), axis=0), labels])
+    return np.hstack(ops.convert_to_numpy(pictures).reshape(-1, 28, 28))

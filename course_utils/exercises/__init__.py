@@ -10,3 +10,4 @@ from course_utils.exercises import lesson_03 as lesson_03
 from course_utils.exercises import lesson_04 as lesson_04
 from course_utils.exercises import lesson_05 as lesson_05
 from course_utils.exercises import lesson_06 as lesson_06
+from course_utils.exercises import lesson_07 as lesson_07
