@@ -7,7 +7,7 @@ VENV_PYTHON := .venv/bin/python
 INSTALLED := .venv/installed
 
 .DEFAULT_GOAL := help
-.PHONY: help lab test notebooks lessons stamp reference bench html lint
+.PHONY: help lab test notebooks lessons stamp reference bench faults html lint
 
 help: ## list the commands
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 19
@@ -32,6 +32,9 @@ reference: $(INSTALLED) ## measure the bands of the checkpoints (about ten minut
 
 bench: $(INSTALLED) ## train published recipes and ours, side by side
 	$(VENV_PYTHON) benchmarks/run.py
+
+faults: $(INSTALLED) ## plant faults in a copy and see which checks find them
+	$(VENV_PYTHON) tools/faults.py
 
 html: $(INSTALLED) ## make web pages that need no network, in build/html
 	$(VENV_PYTHON) tools/export_html.py

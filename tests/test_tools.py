@@ -7,13 +7,23 @@ import sys
 import execute
 import export_html
 import export_lessons
+import faults
 import nbformat
 import numpy as np
 import pytest
 import reference
 import stamp
 from bs4 import BeautifulSoup
-from notebook_files import has_tag, notebook_text, read_notebook, replace_file, ruff_format
+from notebook_files import (
+    ROOT,
+    has_tag,
+    lesson_of,
+    notebook_paths,
+    notebook_text,
+    read_notebook,
+    replace_file,
+    ruff_format,
+)
 from notebook_rules import RULES
 from sample import ALT, code, markdown
 
@@ -162,7 +172,7 @@ def test_check_finds_a_stale_module(notebook, tmp_path, monkeypatch):
 # ---------------------------------------------------------------------------------------------------------------------
 
 REFERENCE = {
-    "lessons": {"98": {"seconds": 51.2}},
+    "lessons": {"98": {"seconds": 51.2, "peak_memory_mb": 1849}},
     "results": {"98.one": {"mean": 0.94312, "std": 0.00312}},
 }
 
@@ -190,9 +200,9 @@ def test_stamp_writes_address_and_table(repository):
     assert fresh[repository / "README.md"].splitlines() == [
         "before",
         stamp.BEGIN,
-        "| lesson | idea | time on two CPU cores | headline result |",
+        "| lesson | idea | time and memory, two CPU cores | headline result |",
         "|---|---|---|---|",
-        "| [98 · A sample & nothing more](notebooks/98_sample.ipynb) | show what a notebook needs | 55 s | "
+        "| [98 · A sample & nothing more](notebooks/98_sample.ipynb) | show what a notebook needs | 55 s, 1.8 GB | "
         "one is 0.94 |",
         stamp.END,
         "after",
@@ -490,3 +500,20 @@ def test_letters_of_other_alphabets_do_not_need_the_browser(formula, letter):
     mathml = export_html.to_mathml(formula, "inline")
     assert BeautifulSoup(mathml, features="html.parser").get_text() == letter
     assert "mathvariant" not in mathml
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# faults
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("fault", faults.FAULTS, ids=lambda fault: f"{fault.lesson}: {fault.name}")
+def test_every_fault_fits_the_course_as_it_is(fault):
+    """Else `make faults` would stop there after a quarter of an hour."""
+    if fault.where.endswith(".py"):
+        places = [(ROOT / "course_utils" / fault.where).read_text(encoding="utf-8")]
+    else:
+        (path,) = (path for path in notebook_paths() if lesson_of(path) == fault.lesson)
+        places = [cell.source for cell in read_notebook(path).cells if cell.get("id") == fault.where]
+    assert [place.count(fault.old) for place in places] == [1]
+    assert fault.new != fault.old

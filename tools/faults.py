@@ -117,6 +117,49 @@ FAULTS = (
     ),
     Fault("05", "slope not squared", "penalty", "ops.square(h * (1 - h))", "h * (1 - h)"),
     Fault("05", "estimate not divided by the step", "estimator", ") / epsilon", ")"),
+    Fault("06", "KL averaged over the latents", "kl", "0.5 * ops.sum(", "0.5 * ops.mean("),
+    Fault("06", "KL without the mean term", "kl", "ops.square(mu) + ops.exp", "ops.exp"),
+    Fault(
+        "06",
+        "log-variance read as log of the standard deviation",
+        "sampling",
+        "ops.exp(log_var / 2)",
+        "ops.exp(log_var)",
+    ),
+    Fault(
+        "06",
+        "reconstruction averaged over the pixels",
+        "vae",
+        "ops.sum(ops.binary_crossentropy(x, x_hat), axis=-1)",
+        "ops.mean(ops.binary_crossentropy(x, x_hat), axis=-1)",
+    ),
+    Fault(
+        "06",
+        "KL left out of the loss",
+        "vae",
+        "ops.mean(reconstruction) + self.beta * ops.mean(kl)",
+        "ops.mean(reconstruction)",
+    ),
+    Fault("06", "bound without the division by K", "iwae", "- np.log(k)", ""),
+    Fault(
+        "07",
+        "labels ignored by the decoder",
+        "build-networks",
+        "keras.Model([z, y] if n_labels else z, pixels",
+        "keras.Model([z, y] if n_labels else z, layers.Dense(784, activation='sigmoid')(z)",
+    ),
+    Fault(
+        "07",
+        "labels shuffled against the pictures",
+        "train-cvae",
+        "one_hot[y_train]",
+        "one_hot[rng.permutation(y_train)]",
+    ),
+    Fault("07", "Fréchet distance without the covariances' overlap", "maths-frechet", "- 2 * overlap", ""),
+    Fault("07", "inception score of the joint instead of the mean", "maths-score", "p.mean(axis=0)", "p.sum(axis=0)"),
+    Fault(
+        "07", "VAE sampled with a tenth of the noise", "look-write", '"VAE": rng.normal(', '"VAE": 0.1 * rng.normal('
+    ),
 )
 
 
@@ -147,7 +190,7 @@ class Copy:
         """
         if fault.where.endswith(".py"):
             path = self.folder / "course_utils" / fault.where
-            path.write_text(_replaced(path.read_text(encoding="utf-8"), fault), encoding="utf-8")
+            replace_file(path, _replaced(path.read_text(encoding="utf-8"), fault))
             return
         path = self.notebook(fault.lesson)
         notebook = read_notebook(path)

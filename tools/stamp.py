@@ -117,14 +117,14 @@ def table_row(path: Path, reference: dict) -> str:
     except (KeyError, TypeError, IndexError):
         raise StampError(f"{path.name} lacks a title, metadata.course.idea or metadata.course.headline.") from None
     lesson = reference["lessons"].get(lesson_of(path))
-    seconds, result = NOT_MEASURED, NOT_MEASURED
+    cost, result = NOT_MEASURED, NOT_MEASURED
     if lesson:
-        seconds = f"{5 * math.ceil(lesson['seconds'] / 5)} s"
+        cost = f"{5 * math.ceil(lesson['seconds'] / 5)} s, {lesson['peak_memory_mb'] / 1000:.1f} GB"
         try:
             result = _Headline().vformat(headline, (), {"results": reference["results"]})
         except KeyError as name:
             raise StampError(f"{path.name}: its headline names {name}, which was not measured.") from None
-    columns = [f"[{title}](notebooks/{path.name})", idea, seconds, result]
+    columns = [f"[{title}](notebooks/{path.name})", idea, cost, result]
     return "| " + " | ".join(column.replace("|", r"\|") for column in columns) + " |"
 
 
@@ -134,7 +134,7 @@ def stamped_readme(path: Path, notebooks: list[Path], reference: dict) -> str:
     if text.count(BEGIN) != 1 or text.count(END) != 1 or text.index(BEGIN) > text.index(END):
         raise StampError(f"{path.name} needs one line {BEGIN} and after it one line {END}.")
     before, after = text.split(BEGIN)[0], text.split(END)[1]
-    head = ["| lesson | idea | time on two CPU cores | headline result |", "|---|---|---|---|"]
+    head = ["| lesson | idea | time and memory, two CPU cores | headline result |", "|---|---|---|---|"]
     rows = [table_row(notebook, reference) for notebook in notebooks]
     return before + "\n".join([BEGIN, *head, *rows, END]) + after
 
