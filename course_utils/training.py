@@ -280,7 +280,9 @@ def _batches(x, y, batch_size: int, order: Callable[[int], np.ndarray]):
         rows = order(n_examples)
         for start in range(0, n_examples, n_read):
             some = rows[start : start + n_read]
-            yield keras.tree.map_structure(lambda array, some=some: array[some].astype(_dtype(array)), parts)
+            yield keras.tree.map_structure(
+                lambda array, some=some: array[some].astype(_dtype(array), copy=False), parts
+            )
 
     signature = keras.tree.map_structure(lambda array: tf.TensorSpec((None, *array.shape[1:]), _dtype(array)), parts)
     batches = tf.data.Dataset.from_generator(read, output_signature=signature).rebatch(batch_size)

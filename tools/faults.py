@@ -23,6 +23,9 @@ from notebook_files import ROOT, notebook_paths, notebook_text, read_notebook, r
 
 RESULTS_FILE = ROOT / "benchmarks" / "FAULTS.md"
 
+# The unit tests of a module of the helper; those of a lesson's definitions are in `test_lesson_NN.py`.
+UNIT_TESTS = {"data.py": "test_data.py", "evaluation.py": "test_evaluation.py", "training.py": "test_train.py"}
+
 
 @dataclass(frozen=True)
 class Fault:
@@ -207,12 +210,7 @@ class Copy:
 
     def caught_by(self, fault: Fault) -> str | None:
         """The first check that fails, or `None`."""
-        tests = (
-            f"tests/test_{Path(fault.where).stem}.py"
-            if fault.where.endswith(".py")
-            else f"tests/test_lesson_{fault.lesson}.py"
-        )
-        tests = {"tests/test_training.py": "tests/test_train.py"}.get(tests, tests)
+        tests = f"tests/{UNIT_TESTS.get(fault.where, f'test_lesson_{fault.lesson}.py')}"
         if (self.folder / tests).exists():
             run = self.python("-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", tests)
             if run.returncode:
@@ -222,7 +220,7 @@ class Copy:
             path = self.notebook(fault.lesson)
             run_notebook(read_notebook(path), path.parent, COURSE_STRICT="1", PYTHONPATH=str(self.folder))
         except CellFailed as error:
-            return f"lesson {fault.lesson}: {_first_sentence(str(error))}"
+            return f"lesson {fault.lesson}: {_cause(str(error))}"
         return None
 
 
@@ -234,7 +232,7 @@ def _replaced(text: str, fault: Fault) -> str:
     return text.replace(fault.old, fault.new)
 
 
-def _first_sentence(text: str) -> str:
+def _cause(text: str) -> str:
     name = re.search(r"\d\d(?:\.\w+)+", text)
     return f"checkpoint `{name[0]}`" if name else text.splitlines()[0][:100]
 
