@@ -62,7 +62,7 @@ def psnr(x: np.ndarray, x_hat: np.ndarray) -> float:
         ValueError: the shapes differ.
     """
     _require_same_shape(x, x_hat)
-    error = np.mean(np.square(x - x_hat, dtype=np.float64).reshape(len(x), -1), axis=1)
+    error = np.mean(np.square(x - x_hat).reshape(len(x), -1), axis=1, dtype=np.float64)
     with np.errstate(divide="ignore"):
         return float(np.mean(-10 * np.log10(error)))
 
@@ -97,6 +97,28 @@ def reconstruct_pca(pca: PCA, x: np.ndarray, n_components: int | None = None) ->
         )
     axes = pca.components_[:n_components]
     return (x - pca.mean_) @ axes.T @ axes + pca.mean_
+
+
+def relative_shift(before: np.ndarray, after: np.ndarray, others: np.ndarray) -> float:
+    """Mean distance between pictures or codes `before` and `after` a disturbance, as a share of that to another one.
+
+    The share does not change when a code is multiplied by a number, so codes of different models can be compared.
+
+    Args:
+        before: shape `(n, ...)`.
+        after: the same examples, disturbed, the same shape.
+        others: other examples, the same shape, such as `rng.permutation(before)`.
+
+    Raises:
+        ValueError: the shapes differ.
+    """
+    _require_same_shape(before, after)
+    _require_same_shape(before, others)
+
+    def distance(other: np.ndarray) -> float:
+        return np.linalg.norm((before - other).reshape(len(before), -1), axis=1).mean()
+
+    return float(distance(after) / distance(others))
 
 
 def build_judge() -> keras.Model:

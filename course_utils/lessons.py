@@ -34,6 +34,15 @@ def build_autoencoder(sizes, code_activation="relu", output_activation="sigmoid"
     return keras.Model(x, decoder(encoder(x))), encoder, decoder
 
 
+def signed_pictures(arrays):
+    """Arrays `(n, ...)` of any numbers as pictures: grey is zero, white positive, black negative.
+
+    Each is divided by its own largest absolute value; one of zeros stays grey.
+    """
+    largest = np.abs(arrays).max(axis=tuple(range(1, arrays.ndim)), keepdims=True)
+    return 0.5 + 0.5 * arrays / np.maximum(largest, 1e-9)
+
+
 # From notebooks/02_convolutional_autoencoder.ipynb
 
 
@@ -432,7 +441,10 @@ class VAE(keras.Model):
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         mu, log_var = self.encoder(x)
-        x_hat = self.decoder(self.sampling([mu, log_var]))
+        return self.add_up(x, self.decoder(self.sampling([mu, log_var])), mu, log_var)
+
+    def add_up(self, x, x_hat, mu, log_var):
+        """Reconstruction + beta · KL, mean over the batch; tells both parts to the metrics."""
         reconstruction = ops.sum(ops.binary_crossentropy(x, x_hat), axis=-1)
         kl = kl_to_standard_normal(mu, log_var)
         self.reconstruction.update_state(reconstruction)
@@ -551,11 +563,7 @@ class ConditionalVAE(VAE):
         pictures, labels = x
         mu, log_var = self.encoder([pictures, labels])
         x_hat = self.decoder([self.sampling([mu, log_var]), labels])
-        reconstruction = ops.sum(ops.binary_crossentropy(pictures, x_hat), axis=-1)
-        kl = kl_to_standard_normal(mu, log_var)
-        self.reconstruction.update_state(reconstruction)
-        self.kl.update_state(kl)
-        return ops.mean(reconstruction) + self.beta * ops.mean(kl)
+        return self.add_up(pictures, x_hat, mu, log_var)
 
 
 def slant_degrees(x):

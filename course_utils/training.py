@@ -240,56 +240,78 @@ def train(
         callbacks.append(saver)
     validation_batch_size = _shared_evenly(1000, n_validation)
     data = {"x": x, "y": y, "batch_size": batch_size}
+    readers = []
     if BACKEND == "tensorflow":
         shuffler = _Shuffler()
         callbacks.append(shuffler)
-        data = {"x": _batches(x, y, batch_size, shuffler.order), "shuffle": False}  # they are shuffled already
+        readers.append(_Reader(x, y, batch_size, shuffler.order))
+        data = {"x": readers[0].dataset(), "shuffle": False}  # they are shuffled already
         if validation_data is not None:
-            validation_data = _batches(*validation_data, validation_batch_size, np.arange)
+            readers.append(_Reader(*validation_data, validation_batch_size, np.arange))
+            validation_data = readers[1].dataset()
     elif validation_data is not None:
         data["validation_batch_size"] = validation_batch_size
-    history = model.fit(
-        **data,
-        epochs=epochs,
-        initial_epoch=first_epoch,
-        validation_data=validation_data,
-        callbacks=callbacks,
-        verbose=0,
-    )
+    try:
+        history = model.fit(
+            **data,
+            epochs=epochs,
+            initial_epoch=first_epoch,
+            validation_data=validation_data,
+            callbacks=callbacks,
+            verbose=0,
+        )
+    finally:
+        for reader in readers:
+            reader.close()
     if resume is not None:
         history.history = saver.history
         saver.path.unlink(missing_ok=True)
     return history
 
 
-def _batches(x, y, batch_size: int, order: Callable[[int], np.ndarray]):
-    """A `tf.data.Dataset` that reads batches `(x, y)`, or `(x,)`, from the arrays in the rows' `order(n_examples)`.
+class _Reader:
+    """Reads batches `(x, y)`, or `(x,)`, from the arrays in the rows' `order(n_examples)`, a new order in each epoch.
 
     TensorFlow keeps what it is given as arrays in copies of about twice their size, and some of it for ever. Here only a
-    few batches exist beside the arrays themselves.
+    few batches exist beside the arrays themselves. TensorFlow 2.21 never lets go of a dataset's generator either, hence
+    `close`.
     """
-    import tensorflow as tf
 
-    parts = (x,) if y is None or y is x else (x, y)
-    parts = tuple(tuple(part) if isinstance(part, list) else part for part in parts)  # tf.data would stack a list
-    parts = keras.tree.map_structure(np.asarray, parts)
-    n_examples = len(keras.tree.flatten(parts)[0])
-    n_read = _BATCHES_PER_READ * batch_size
+    def __init__(self, x, y, batch_size: int, order: Callable[[int], np.ndarray]):
+        parts = (x,) if y is None or y is x else (x, y)
+        parts = tuple(tuple(part) if isinstance(part, list) else part for part in parts)  # tf.data would stack a list
+        self.parts = keras.tree.map_structure(np.asarray, parts)
+        self.repeat_inputs = y is x
+        self.n_examples = len(keras.tree.flatten(self.parts)[0])
+        self.batch_size = batch_size
+        self.order = order
 
-    def read():
-        rows = order(n_examples)
-        for start in range(0, n_examples, n_read):
+    def read(self):
+        """Pieces of many batches, in one pass over the examples."""
+        parts, rows = self.parts, self.order(self.n_examples)
+        n_read = _BATCHES_PER_READ * self.batch_size
+        for start in range(0, self.n_examples, n_read):
             some = rows[start : start + n_read]
             yield keras.tree.map_structure(
                 lambda array, some=some: array[some].astype(_dtype(array), copy=False), parts
             )
 
-    signature = keras.tree.map_structure(lambda array: tf.TensorSpec((None, *array.shape[1:]), _dtype(array)), parts)
-    batches = tf.data.Dataset.from_generator(read, output_signature=signature).rebatch(batch_size)
-    batches = batches.apply(tf.data.experimental.assert_cardinality(math.ceil(n_examples / batch_size)))
-    if y is x:
-        batches = batches.map(lambda inputs: (inputs, inputs))
-    return batches.prefetch(2)
+    def dataset(self):
+        """The batches as a `tf.data.Dataset` for `fit`."""
+        import tensorflow as tf
+
+        signature = keras.tree.map_structure(
+            lambda array: tf.TensorSpec((None, *array.shape[1:]), _dtype(array)), self.parts
+        )
+        batches = tf.data.Dataset.from_generator(self.read, output_signature=signature).rebatch(self.batch_size)
+        batches = batches.apply(tf.data.experimental.assert_cardinality(math.ceil(self.n_examples / self.batch_size)))
+        if self.repeat_inputs:
+            batches = batches.map(lambda inputs: (inputs, inputs))
+        return batches.prefetch(2)
+
+    def close(self) -> None:
+        """Let go of the arrays, and of the model behind `order`."""
+        self.parts = self.order = None
 
 
 class _Shuffler(keras.callbacks.Callback):

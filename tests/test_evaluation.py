@@ -135,3 +135,15 @@ def test_a_number_of_components_that_was_not_fitted_is_refused(n_components, fla
     pca = evaluation.fit_pca(flat_images, 5)
     with pytest.raises(ValueError, match=rf"n_components is {n_components};.*1 to 5"):
         evaluation.reconstruct_pca(pca, flat_images, n_components)
+
+
+def test_relative_shift_is_a_ratio_of_mean_distances_whatever_the_scale():
+    before = np.zeros((2, 1, 2))
+    after = np.array([[[3.0, 4.0]], [[0.0, 1.0]]])  # distances 5 and 1
+    others = np.array([[[0.0, 6.0]], [[6.0, 0.0]]])
+    assert evaluation.relative_shift(before, after, others) == pytest.approx(0.5)
+    assert evaluation.relative_shift(7 * before, 7 * after, 7 * others) == pytest.approx(0.5)
+    with pytest.raises(ValueError, match="must be equal"):
+        evaluation.relative_shift(before, after[:1], others)
+    with pytest.raises(ValueError, match="must be equal"):
+        evaluation.relative_shift(before, after, others[:, 0])

@@ -1,8 +1,11 @@
 """`train` learns, follows its schedule, and explains in words what it cannot train on."""
 
+import contextlib
+import gc
 import io
 import math
 import re
+import weakref
 
 import numpy as np
 import pytest
@@ -111,7 +114,7 @@ def test_each_epoch_has_every_pair_once_in_an_order_that_the_seed_and_the_epoch_
     def epochs(seed):
         keras.utils.set_random_seed(seed)
         shuffler = training._Shuffler()
-        batches = training._batches(numbers, -numbers, 16, shuffler.order)
+        batches = training._Reader(numbers, -numbers, 16, shuffler.order).dataset()
         found = []
         for epoch in (0, 1):
             shuffler.on_epoch_begin(epoch)
@@ -132,8 +135,26 @@ def test_each_epoch_has_every_pair_once_in_an_order_that_the_seed_and_the_epoch_
 @pytest.mark.skipif(training.BACKEND != "tensorflow", reason="the other backends read arrays themselves")
 def test_validation_data_are_read_in_their_order_and_inputs_are_their_own_targets():
     numbers = np.arange(50, dtype="float32")
-    for x, y in training._batches(numbers, numbers, 50, np.arange):
+    for x, y in training._Reader(numbers, numbers, 50, np.arange).dataset():
         assert x.numpy().tolist() == y.numpy().tolist() == numbers.tolist()
+
+
+@pytest.mark.parametrize("stopped", [False, True])
+def test_arrays_and_model_are_freed_after_a_training_even_a_stopped_one(stopped, monkeypatch):
+    class Stop(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            raise KeyboardInterrupt
+
+    if stopped:
+        monkeypatch.setattr(training, "_ProgressLine", lambda *_: Stop())
+    arrays = [np.random.default_rng(seed).uniform(size=(50, 6)).astype("float32") for seed in range(4)]
+    model = autoencoder()
+    with pytest.raises(KeyboardInterrupt) if stopped else contextlib.nullcontext():
+        train(model, *arrays[:2], loss="mse", epochs=2, validation_data=tuple(arrays[2:]))
+    left = [weakref.ref(thing) for thing in (model, *arrays)]
+    del model, arrays
+    gc.collect()
+    assert [ref() is None for ref in left] == [True] * 5
 
 
 def test_a_model_that_computes_its_loss_itself_needs_no_targets(x, capsys):
