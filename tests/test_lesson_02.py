@@ -1,11 +1,9 @@
 """Tests of what lesson 02 defines: the sizes, the weights and the checkerboard measure."""
 
-import sys
 
 import keras
 import numpy as np
 import pytest
-from notebook_files import ROOT
 
 from course_utils.lessons import (
     build_conv_autoencoder,
@@ -146,37 +144,3 @@ def test_phase_spread_leaves_out_the_margin():
     framed[:, ::2, :4] = framed[:, :4, ::2] = framed[:, ::2, -4:] = framed[:, -4:, ::2] = 5
     assert phase_spread(framed) == pytest.approx(0, abs=1e-6)
     assert phase_spread(framed, margin=0) > 0.1
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# The benchmark
-# ---------------------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("key", "expected"),
-    [("dense", [(50, 50992), (50, 50992), (4, 50992)]), ("convolutional", [(50, 4385), (2, 18313)])],
-)
-def test_benchmark_recipes_run(key, expected, monkeypatch):
-    """All recipes with one epoch in place of theirs, on few digits."""
-    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
-    monkeypatch.delitem(sys.modules, "recipes", raising=False)
-    import recipes
-
-    def few_digits(flat):
-        shape = (64, 784) if flat else (64, 28, 28, 1)
-        digits = np.random.default_rng(0).uniform(size=shape).astype("float32")
-        return ((digits, None),) * 3
-
-    monkeypatch.setattr(recipes, "load_mnist", few_digits)
-    fit, asked = keras.Model.fit, []
-
-    def fit_once(self, *arguments, epochs, **options):
-        asked.append((epochs, self.count_params()))
-        return fit(self, *arguments, epochs=1, **options)
-
-    monkeypatch.setattr(keras.Model, "fit", fit_once)
-    comparison = recipes.COMPARISONS[key]
-    results = [recipe.run() for recipe in (*comparison.published, comparison.ours)]
-    assert asked == expected
-    assert all(0 < result.loss < 1 and result.seconds > 0 for result in results)

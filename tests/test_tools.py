@@ -172,7 +172,7 @@ def test_check_finds_a_stale_module(notebook, tmp_path, monkeypatch):
 # ---------------------------------------------------------------------------------------------------------------------
 
 REFERENCE = {
-    "lessons": {"98": {"seconds": 51.2, "peak_memory_mb": 1849}},
+    "lessons": {"98": {"seconds": 51.2}},
     "results": {"98.one": {"mean": 0.94312, "std": 0.00312}},
 }
 
@@ -200,9 +200,9 @@ def test_stamp_writes_address_and_table(repository):
     assert fresh[repository / "README.md"].splitlines() == [
         "before",
         stamp.BEGIN,
-        "| lesson | idea | time and memory, two CPU cores | headline result |",
+        "| lesson | idea | time, two CPU cores | headline result |",
         "|---|---|---|---|",
-        "| [98 · A sample & nothing more](notebooks/98_sample.ipynb) | show what a notebook needs | 55 s, 1.8 GB | "
+        "| [98 · A sample & nothing more](notebooks/98_sample.ipynb) | show what a notebook needs | 55 s | "
         "one is 0.94 |",
         stamp.END,
         "after",
@@ -351,7 +351,7 @@ def test_reference_keeps_other_lessons_and_drops_old_results():
     before = {"lessons": {"97": {"seconds": 1}}, "results": {"97.x": {"mean": 1}, "98.renamed": {"mean": 2}}}
     after = reference.updated(before, "98", [fake_run(None, seed) for seed in reference.SEEDS])
     assert after["lessons"]["97"] == {"seconds": 1}
-    assert after["lessons"]["98"] == {"seconds": 60.0, "peak_memory_mb": 1008, "measured": {"date": "2026-11-20"}}
+    assert after["lessons"]["98"] == {"seconds": 60.0, "measured": {"date": "2026-11-20"}}
     assert set(after["results"]) == {"97.x", "98.one"}
     assert after["results"]["98.one"]["mean"] == 1.1045
     runs = [fake_run(None, seed) for seed in reference.SEEDS]

@@ -182,7 +182,6 @@ def updated(reference: dict, lesson: str, runs: list[dict]) -> dict:
         results[name] = band([run["results"][name] for run in runs])
     entry = {
         "seconds": round(min(run["seconds"] for run in runs), 1),  # the run that was disturbed least
-        "peak_memory_mb": max(run["peak_memory_mb"] for run in runs),
         "measured": max((run["measured"] for run in runs), key=lambda measured: measured["date"]),
     }
     return {"lessons": {**reference["lessons"], lesson: entry}, "results": results}

@@ -119,7 +119,7 @@ def table_row(path: Path, reference: dict) -> str:
     lesson = reference["lessons"].get(lesson_of(path))
     cost, result = NOT_MEASURED, NOT_MEASURED
     if lesson:
-        cost = f"{5 * math.ceil(lesson['seconds'] / 5)} s, {lesson['peak_memory_mb'] / 1000:.1f} GB"
+        cost = f"{5 * math.ceil(lesson['seconds'] / 5)} s"
         try:
             result = _Headline().vformat(headline, (), {"results": reference["results"]})
         except KeyError as name:
@@ -134,7 +134,7 @@ def stamped_readme(path: Path, notebooks: list[Path], reference: dict) -> str:
     if text.count(BEGIN) != 1 or text.count(END) != 1 or text.index(BEGIN) > text.index(END):
         raise StampError(f"{path.name} needs one line {BEGIN} and after it one line {END}.")
     before, after = text.split(BEGIN)[0], text.split(END)[1]
-    head = ["| lesson | idea | time and memory, two CPU cores | headline result |", "|---|---|---|---|"]
+    head = ["| lesson | idea | time, two CPU cores | headline result |", "|---|---|---|---|"]
     rows = [table_row(notebook, reference) for notebook in notebooks]
     return before + "\n".join([BEGIN, *head, *rows, END]) + after
 
