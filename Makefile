@@ -7,10 +7,10 @@ VENV_PYTHON := .venv/bin/python
 INSTALLED := .venv/installed
 
 .DEFAULT_GOAL := help
-.PHONY: help lab test notebooks lessons stamp reference bench faults html lint
+.PHONY: help lab test notebooks lessons stamp reference html lint bench growth bill faults stress test-backends test-versions
 
 help: ## list the commands
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 19
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 23
 
 lab: $(INSTALLED) ## open JupyterLab on lesson 01
 	$(VENV_PYTHON) -m jupyterlab notebooks/01_autoencoder.ipynb
@@ -30,18 +30,35 @@ stamp: $(INSTALLED) ## write the repository's address and the table of lessons w
 reference: $(INSTALLED) ## measure the bands of the checkpoints (about ten minutes per lesson)
 	$(VENV_PYTHON) tools/reference.py
 
-bench: $(INSTALLED) ## train published recipes and ours, side by side
-	$(VENV_PYTHON) benchmarks/run.py
-
-faults: $(INSTALLED) ## plant faults in a copy and see which checks find them
-	$(VENV_PYTHON) tools/faults.py
-
 html: $(INSTALLED) ## make web pages that need no network, in build/html
 	$(VENV_PYTHON) tools/export_html.py
 
 lint: $(INSTALLED) ## check code and notebooks with ruff
 	$(VENV_PYTHON) -m ruff check .
 	$(VENV_PYTHON) -m ruff format --check .
+
+# What follows takes from ten minutes to more than an hour, and writes a page to benchmarks/.
+
+bench: $(INSTALLED) ## train published recipes and ours, side by side
+	$(VENV_PYTHON) benchmarks/run.py
+
+growth: $(INSTALLED) ## measure how time and memory grow with data and code
+	$(VENV_PYTHON) benchmarks/growth.py
+
+bill: $(INSTALLED) ## measure what each lesson costs and what a class needs
+	$(VENV_PYTHON) benchmarks/bill.py
+
+faults: $(INSTALLED) ## plant faults in a copy and see which checks find them
+	$(VENV_PYTHON) tools/faults.py
+
+stress: $(INSTALLED) ## kill, fill, cut and crowd: works, or says what to do
+	$(VENV_PYTHON) tools/stress.py
+
+test-backends: $(INSTALLED) ## run the lessons on JAX, PyTorch and two devices
+	$(VENV_PYTHON) tools/environments.py backends
+
+test-versions: $(INSTALLED) ## run all tests with the oldest and the newest packages
+	$(VENV_PYTHON) tools/environments.py versions
 
 # The file says that the packages were installed after the last change of what is required.
 $(INSTALLED): requirements.txt pyproject.toml

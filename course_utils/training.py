@@ -1,5 +1,6 @@
 """`setup` prepares a notebook, `train` fits a model: what every lesson needs and none is about."""
 
+import contextlib
 import io
 import json
 import math
@@ -67,7 +68,8 @@ def setup(lesson: str, mixed_precision: bool = False) -> np.random.Generator:
         ValueError: `COURSE_SEED` or `COURSE_LOGICAL_CPUS` is not a whole number in its range.
     """
     seed = _whole_number("COURSE_SEED", DEFAULT_SEED, 0, 2**32 - 1)
-    keras.utils.set_random_seed(seed)
+    with silenced_stderr():  # Keras imports TensorFlow here on the other backends too
+        keras.utils.set_random_seed(seed)
     gpus = _prepare_devices(_whole_number("COURSE_LOGICAL_CPUS", 1, 1, 16))
     pays = mixed_precision and bool(gpus) and all(capability >= (7, 0) for _, capability in gpus)
     keras.mixed_precision.set_global_policy("mixed_float16" if pays else "float32")
@@ -212,6 +214,7 @@ def train(
             raise ValueError("validation_data: expected a pair (x_val, y_val).")
         n_validation = _check_data(model, *validation_data, loss, "validation_data")
 
+    _divide_own_loss_by_devices(model)
     batch_size = _shared_evenly(batch_size, n_examples)
     steps_per_epoch = math.ceil(n_examples / batch_size)
     model.compile(
@@ -265,7 +268,7 @@ def train(
             reader.close()
     if resume is not None:
         history.history = saver.history
-        saver.path.unlink(missing_ok=True)
+        _delete(saver.path)
     return history
 
 
@@ -306,7 +309,8 @@ class _Reader:
         batches = tf.data.Dataset.from_generator(self.read, output_signature=signature).rebatch(self.batch_size)
         batches = batches.apply(tf.data.experimental.assert_cardinality(math.ceil(self.n_examples / self.batch_size)))
         if self.repeat_inputs:
-            batches = batches.map(lambda inputs: (inputs, inputs))
+            # There is nothing to convert; AutoGraph would warn where it cannot write a temporary file.
+            batches = batches.map(tf.autograph.experimental.do_not_convert(lambda inputs: (inputs, inputs)))
         return batches.prefetch(2)
 
     def close(self) -> None:
@@ -342,6 +346,19 @@ def _shared_evenly(batch_size: int, n_examples: int) -> int:
     """
     replicas = _replicas()
     return batch_size if replicas == 1 else max(1, min(batch_size, n_examples) // replicas) * replicas
+
+
+def _divide_own_loss_by_devices(model: keras.Model) -> None:
+    """Where several devices share a batch, let `model`'s own `compute_loss` give each its part of the mean.
+
+    Keras divides its own losses so, because it adds up what the devices give. Without it the loss is as many times too
+    large as there are devices.
+    """
+    n_devices = _replicas()
+    own_loss = type(model).compute_loss is not keras.Model.compute_loss
+    if n_devices > 1 and own_loss and "compute_loss" not in vars(model):
+        compute_loss = model.compute_loss
+        model.compute_loss = lambda *arguments, **keywords: compute_loss(*arguments, **keywords) / n_devices
 
 
 def _require_positive(**arguments: float) -> None:
@@ -456,7 +473,7 @@ class _StopWhenNotFinite(keras.callbacks.Callback):
         loss = (logs or {}).get("loss", 0.0)
         if not math.isfinite(loss):
             if self.resume is not None:
-                Path(self.resume).unlink(missing_ok=True)  # going on from there would end the same way
+                _delete(Path(self.resume))  # going on from there would end the same way
             raise TrainingError(
                 f"The loss became {loss}, so the training was stopped. The usual cause is a learning rate that is too "
                 "high: try a tenth of it. Otherwise look for a logarithm of zero or a division by zero in your own loss "
@@ -481,7 +498,6 @@ class _SaveProgress(keras.callbacks.Callback):
     def restore(self, model: keras.Model) -> int:
         """Load the saved state into `model`; return the number of finished epochs, 0 without a saved state."""
         if not self.path.exists():
-            self.path.parent.mkdir(parents=True, exist_ok=True)
             return 0
         remedy = "Delete the file to begin anew, or give another path."
         try:
@@ -512,11 +528,18 @@ class _SaveProgress(keras.callbacks.Callback):
         np.savez(content, progress=progress, **{f"value_{i}": value for i, value in enumerate(values)})
         unfinished = self.path.with_name("unfinished." + self.path.name)
         try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
             unfinished.write_bytes(content.getbuffer())
             os.replace(unfinished, self.path)
         except OSError as error:
-            unfinished.unlink(missing_ok=True)
+            _delete(unfinished)
             print(f"The progress could not be saved in {self.path} ({error.strerror}); the training goes on without.")
+
+
+def _delete(path: Path) -> None:
+    """Delete a file if it is there; where that is not allowed, as on a read-only disk, it stays."""
+    with contextlib.suppress(OSError):
+        path.unlink(missing_ok=True)
 
 
 def _state_variables(model: keras.Model) -> list[keras.Variable]:

@@ -1,6 +1,5 @@
 """Tests of what lesson 02 defines: the sizes, the weights and the checkerboard measure."""
 
-
 import keras
 import numpy as np
 import pytest

@@ -85,8 +85,14 @@ def two_devices():
 setup("01")
 print("-----")
 found, uneven = losses(64, 32, dense), losses(65, 33, dense)
+
+from course_utils.lessons import VAE, build_vae_networks
+vae = VAE(*build_vae_networks([8], latent=2, n_pixels=6))
+x = np.random.default_rng(0).uniform(size=(64, 6)).astype("float32")
+own = [train(vae, x, epochs=1, batch_size=16).history for _ in range(2)][1]
+own = [{name: values[0] for name, values in own.items()}, vae.evaluate(x, return_dict=True, verbose=0)]
 print("-----")
-print(json.dumps({"losses": found, "uneven": uneven, "replicas": _replicas()}))
+print(json.dumps({"losses": found, "uneven": uneven, "own": own, "replicas": _replicas()}))
 """,
         COURSE_LOGICAL_CPUS="2",
         COURSE_SEED="5",
@@ -175,6 +181,11 @@ def test_two_devices_train_as_one_does(one_device, two_devices):
     assert one["loss"][-1] < one["loss"][0] - 1e-3
     assert two["loss"] == pytest.approx(one["loss"], rel=1e-5)
     assert two["val_loss"] == pytest.approx(one["val_loss"], rel=1e-5)
+
+
+def test_a_loss_of_the_models_own_is_shared_by_two_devices(two_devices):
+    for found in result(two_devices)["own"]:
+        assert found["loss"] == pytest.approx(found["reconstruction"] + found["kl"], rel=1e-5)
 
 
 def test_two_devices_train_on_a_number_of_examples_that_they_cannot_share(two_devices):
