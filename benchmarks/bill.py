@@ -16,10 +16,10 @@ sys.path.insert(0, str(ROOT / "tools"))
 
 from execute import CellFailed, run_notebook  # noqa: E402
 from growth import PeakPrivateMemory  # noqa: E402
+from machine import machine_and_versions  # noqa: E402
 from nbformat import NotebookNode  # noqa: E402
 from nbformat.v4 import new_code_cell  # noqa: E402
 from notebook_files import notebook_paths, read_notebook, replace_file  # noqa: E402
-from run import machine  # noqa: E402
 
 RESULTS_FILE = ROOT / "benchmarks" / "CLASS.md"
 
@@ -251,7 +251,7 @@ def main() -> None:
             flush=True,
         )
         costs.append(cost)
-    replace_file(RESULTS_FILE, page(costs, server_mb(), machine()))
+    replace_file(RESULTS_FILE, page(costs, server_mb(), machine_and_versions()))
     print(f"Written to {RESULTS_FILE.name}.")
 
 

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import psutil
-from run import MARK, machine
+from run import MARK, machine_and_versions
 from scipy import stats
 
 FOLDER = Path(__file__).resolve().parent
@@ -326,7 +326,7 @@ def main() -> None:
         return train_point(Point(*json.loads(arguments.child)))
     if not arguments.draw:
         runs = [[*point, *cost] for seed in range(arguments.repeats) for point, cost in measure_all(seed)]
-        content = {"measured": machine(), "columns": [*Point._fields, *Cost._fields], "runs": runs}
+        content = {"measured": machine_and_versions(), "columns": [*Point._fields, *Cost._fields], "runs": runs}
         DATA_FILE.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     content = json.loads(DATA_FILE.read_text(encoding="utf-8"))
     costs: Costs = {}

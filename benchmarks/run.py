@@ -9,17 +9,19 @@ in `results.json`.
 """
 
 import argparse
-import datetime
 import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
-from importlib.metadata import version
 from pathlib import Path
 
-FOLDER = Path(__file__).resolve().parent
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "tools"))
+
+from machine import machine_and_versions  # noqa: E402
+
+FOLDER = ROOT / "benchmarks"
 RESULTS_FILE = FOLDER / "RESULTS.md"
 DATA_FILE = FOLDER / "results.json"
 MARK = "result: "  # a child process prints its result behind it
@@ -97,14 +99,6 @@ def _spread(values: list[float], digits: int) -> str:
     return f"{statistics.mean(values):.{digits}f}{spread}"
 
 
-def machine() -> str:
-    versions = ", ".join(f"{name} {version(name)}" for name in ("keras", "tensorflow", "numpy"))
-    return (
-        f"{datetime.date.today()}, Python {platform.python_version()}, {versions}, {platform.machine()} with "
-        f"{len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()} CPU cores"
-    )
-
-
 def page(comparisons: dict, results: dict) -> str:
     """The whole of `RESULTS.md`: a table for each comparison that was measured."""
     tables = [
@@ -141,7 +135,7 @@ def main() -> None:
         parser.error(f"no comparison named {', '.join(sorted(unknown))}; expected {', '.join(COMPARISONS)}")
     results = json.loads(DATA_FILE.read_text(encoding="utf-8")) if DATA_FILE.exists() else {}
     for key in keys:
-        results[key] = {"machine": machine(), "runs": measure(key, arguments.repeats)}
+        results[key] = {"machine": machine_and_versions(), "runs": measure(key, arguments.repeats)}
         DATA_FILE.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
         RESULTS_FILE.write_text(page(COMPARISONS, results), encoding="utf-8")
     print(f"Written to {RESULTS_FILE.name}.")

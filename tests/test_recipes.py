@@ -44,7 +44,7 @@ def asked(monkeypatch):
         ("convolutional", [(50, POOLING), (2, OURS)], 1),
         ("denoising", [(1, DENOISER), (1, DENOISER), (2, UNET)], 1),
         ("vae2", [(30, 134165), (30, 134165), (7, 485396)], 900),
-        ("vae20", [(10, 652824), (3, 801224)], 900),
+        ("vae20", [(10, 652824), (5, 801224)], 900),
     ],
 )
 def test_recipes_run_with_the_networks_and_epochs_of_their_names(key, expected, largest_loss, asked):

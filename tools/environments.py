@@ -14,10 +14,8 @@ in pip's own variable `PIP_EXTRA_INDEX_URL`.
 """
 
 import argparse
-import datetime
 import json
 import os
-import platform
 import re
 import subprocess
 import sys
@@ -30,6 +28,7 @@ from pathlib import Path
 
 from execute import CellFailed, run_notebook
 from faults import Copy
+from machine import machine
 from notebook_files import ROOT, lesson_of, notebook_paths, read_notebook, replace_file
 from reference import REFERENCE_FILE, fingerprint
 
@@ -141,11 +140,6 @@ def summary(text: str) -> dict:
     counts = re.findall(r"^(?:=+ )?(\d+ \w+.*?) in [\d.]+s", text, re.MULTILINE)
     last_line = (text.strip().splitlines() or ["pytest said nothing"])[-1]
     return {"counts": counts[-1] if counts else f"no summary: {last_line}", "failed": failed}
-
-
-def machine() -> str:
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return f"{datetime.date.today()}, {platform.system()} on {platform.machine()} with {cores} CPU cores"
 
 
 def _listed(versions: dict[str, str]) -> str:
@@ -326,8 +320,8 @@ def main() -> None:
             if arguments.lessons is None:
                 sections.append(backend_section(BACKENDS[key].title, run_unit_tests(key, python), rows))
                 print(sections[-1], flush=True)
-        if arguments.only is None and arguments.lessons is None:
-            replace_file(BACKENDS_PAGE, backends_page(installed, sections))
+            if arguments.only is None and arguments.lessons is None:
+                replace_file(BACKENDS_PAGE, backends_page(installed, sections))
     else:
         sections = []
         for end in [arguments.only] if arguments.only else VERSIONS:

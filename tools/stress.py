@@ -9,11 +9,9 @@ results when it has come to its end. What this machine does not allow is reporte
 """
 
 import argparse
-import datetime
 import hashlib
 import json
 import os
-import platform
 import random
 import shlex
 import signal
@@ -23,12 +21,12 @@ import tempfile
 import threading
 import time
 from dataclasses import dataclass, field
-from importlib.metadata import version
 from pathlib import Path
 from typing import NamedTuple
 
 from execute import CellFailed, run_notebook
 from faults import Copy
+from machine import machine_and_versions
 from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell
 from notebook_files import ROOT, code_cells, lesson_of, notebook_paths, notebook_text, read_notebook, replace_file
@@ -566,12 +564,6 @@ def show(row: Row) -> None:
     print(" | ".join(row), flush=True)
 
 
-def machine() -> str:
-    versions = ", ".join(f"{name} {version(name)}" for name in ("keras", "tensorflow", "numpy"))
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return f"{datetime.date.today()}, Python {platform.python_version()}, {versions}, {platform.machine()} with {cores} cores"
-
-
 def page(results: dict) -> str:
     """The page from the stored results, in the order of the sections."""
     parts = ["# What was done to the course\n\nWritten by `make stress`.\n"]
@@ -591,7 +583,7 @@ def page(results: dict) -> str:
 def store(section: str, summary: str, rows: list[Row]) -> None:
     """Replace one section in the stored results, and write the page anew."""
     results = json.loads(RESULTS_FILE.read_text(encoding="utf-8")) if RESULTS_FILE.exists() else {}
-    results[section] = {"machine": machine(), "summary": summary, "rows": rows}
+    results[section] = {"machine": machine_and_versions(), "summary": summary, "rows": rows}
     replace_file(RESULTS_FILE, json.dumps(results, indent=1, ensure_ascii=False) + "\n")
     replace_file(PAGE, page(results))
 
