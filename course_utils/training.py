@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from course_utils import PACKAGE_FOLDER
 from course_utils.backend import BACKEND, keras, silenced_stderr
 from course_utils.checks import expected_seconds
 
@@ -66,7 +67,9 @@ def setup(lesson: str, mixed_precision: bool = False) -> np.random.Generator:
 
     Raises:
         ValueError: `COURSE_SEED` or `COURSE_LOGICAL_CPUS` is not a whole number in its range.
+        RuntimeError: the locale cannot express the name of the course's folder.
     """
+    _require_expressible(PACKAGE_FOLDER)
     seed = _whole_number("COURSE_SEED", DEFAULT_SEED, 0, 2**32 - 1)
     with silenced_stderr():  # Keras imports TensorFlow here on the other backends too
         keras.utils.set_random_seed(seed)
@@ -87,6 +90,18 @@ def setup(lesson: str, mixed_precision: bool = False) -> np.random.Generator:
     if "google.colab" in sys.modules and not gpus:
         print("No GPU is switched on. To get one: Runtime → Change runtime type → T4 GPU → Save, then run all again.")
     return np.random.default_rng(seed)
+
+
+def _require_expressible(folder: Path) -> None:
+    """TensorFlow ends the process in its first training if its own traces hold a name with undecoded bytes."""
+    try:
+        str(folder).encode()
+    except UnicodeEncodeError:
+        raise RuntimeError(
+            f"The course's folder {os.fsencode(folder)} has a name that cannot be read in this locale "
+            f"({sys.getfilesystemencoding()}): start Jupyter with the environment variable PYTHONUTF8=1, or move the "
+            "course to a folder with an ASCII name."
+        ) from None
 
 
 def _whole_number(variable: str, default: int, lowest: int, highest: int) -> int:

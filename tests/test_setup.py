@@ -5,6 +5,7 @@ import os
 import re
 import sys
 import types
+from pathlib import Path
 
 import pytest
 from helpers import run_python
@@ -167,6 +168,12 @@ def test_a_bad_seed_is_refused_with_variable_and_value(text, monkeypatch):
 def test_a_bad_number_of_logical_devices_is_refused_with_variable_and_value(text, monkeypatch):
     monkeypatch.setenv("COURSE_LOGICAL_CPUS", text)
     with pytest.raises(ValueError, match=rf"COURSE_LOGICAL_CPUS is {text!r}; expected a whole number from 1 to 16"):
+        training.setup("01")
+
+
+def test_a_folder_that_the_locale_cannot_express_is_refused_with_what_to_do(monkeypatch):
+    monkeypatch.setattr(training, "PACKAGE_FOLDER", Path(os.fsdecode(b"/home/\xff/course")))
+    with pytest.raises(RuntimeError, match=r"xff/course.*PYTHONUTF8=1"):
         training.setup("01")
 
 

@@ -9,7 +9,7 @@ import sys
 import pytest
 import stress
 from notebook_files import code_cells, lesson_of, notebook_paths
-from stress import FAILS, NOT_TRIED, WORKS, Row, Situation
+from stress import FAILS, NOT_TRIED, SAYS, WORKS, Row, Situation
 
 EPOCHS = 3
 BAND = {"low": 0.08, "high": 0.1}
@@ -171,8 +171,8 @@ def test_a_child_that_fails_by_itself_is_reported(monkeypatch, tmp_path):
 # ---------------------------------------------------------------------------------------------------------------------
 
 
-def outcome(failed=None, printed=(), must_say=""):
-    situation = Situation("done", None, "", must_say=must_say)
+def outcome(failed=None, printed=(), must_say="", may_stop_with=None):
+    situation = Situation("done", None, "", must_say=must_say, may_stop_with=may_stop_with)
     output = f"other words\n{stress.MARK}{json.dumps({'failed': failed, 'printed': printed})}\n"
     return stress.verdict(situation, output, "")
 
@@ -182,6 +182,8 @@ def test_verdicts():
     assert outcome(printed=["✓ 01.x = 1"], must_say="could not be saved").verdict == FAILS
     assert outcome(printed=["it could not be saved"], must_say="could not be saved").verdict == WORKS
     assert outcome(failed="cell 28 (train-32) raised OSError").verdict == FAILS
+    assert outcome(failed="cell 3 raised RuntimeError: do this", may_stop_with="do this").verdict == SAYS
+    assert outcome(failed="cell 3 raised RuntimeError: I am lost", may_stop_with="do this").verdict == FAILS
     assert outcome(failed="cell 1 (probe) raised AssertionError: there is a network").verdict == NOT_TRIED
     situation = Situation("done", None, "")
     assert stress.verdict(situation, "", "Traceback\nOSError: full\n") == Row("done", "OSError: full", FAILS)

@@ -44,7 +44,7 @@ KILLS_WHILE_WRITING = 5
 
 MARK = "stress: "  # a child process prints what happens behind it
 
-WORKS, FAILS, NOT_TRIED = "works", "**fails**", "not tried"
+WORKS, SAYS, FAILS, NOT_TRIED = "works", "says what to do", "**fails**", "not tried"
 
 
 class Row(NamedTuple):
@@ -296,6 +296,7 @@ class Situation:
         namespace: a command that runs another one with mounts or a network of its own.
         before: shell commands in that namespace.
         must_say: what the lesson has to print in this situation.
+        may_stop_with: what an error has to say with which the lesson may stop.
         course: the folder of the course.
     """
 
@@ -306,6 +307,7 @@ class Situation:
     namespace: tuple[str, ...] = ()
     before: str = ":"
     must_say: str = ""
+    may_stop_with: str | None = None
     course: Path = ROOT
 
     def command(self, *command: str) -> list[str]:
@@ -428,6 +430,12 @@ def situations(folder: Path) -> list[Situation]:
             "the same copy in locale C",
             **copied,
             environment={"PYTHONPATH": str(copy), "LC_ALL": "C"} | legacy,
+            may_stop_with="PYTHONUTF8=1",
+        ),
+        Situation(
+            "the same in Python's UTF-8 mode",
+            **copied,
+            environment={"PYTHONPATH": str(copy), "LC_ALL": "C", "PYTHONUTF8": "1"},
         ),
     ]
 
@@ -472,8 +480,10 @@ def verdict(situation: Situation, output: str, errors: str) -> Row:
         return Row(situation.done, "; ".join(errors.strip().splitlines()[-1:]) or "it ended without a word", FAILS)
     (said,) = said
     if said["failed"]:
-        not_real = said["failed"].startswith("cell 1 (probe)")
-        return Row(situation.done, said["failed"], NOT_TRIED if not_real else FAILS)
+        if said["failed"].startswith("cell 1 (probe)"):
+            return Row(situation.done, said["failed"], NOT_TRIED)
+        explained = situation.may_stop_with is not None and situation.may_stop_with in said["failed"]
+        return Row(situation.done, said["failed"], SAYS if explained else FAILS)
     happened = " · ".join(said["printed"])
     return Row(situation.done, happened, WORKS if situation.must_say in happened else FAILS)
 
