@@ -1,6 +1,7 @@
 """`setup` prepares a notebook, `train` fits a model: what every lesson needs and none is about."""
 
 import contextlib
+import functools
 import io
 import json
 import math
@@ -466,8 +467,18 @@ def _jit_compile(model: keras.Model, n_steps: int) -> bool | str:
     """
     dense = all(isinstance(layer, _DENSE_LAYERS) for layer in _all_layers(model))
     if BACKEND == "tensorflow" and _replicas() == 1 and dense and n_steps >= _STEPS_THAT_PAY_FOR_XLA:
+        _start_xla()
         return True
     return "auto"
+
+
+@functools.cache
+def _start_xla() -> None:
+    """Compile something small in silence: TensorFlow 2.20 writes to stderr when XLA compiles for the first time."""
+    import tensorflow as tf
+
+    with silenced_stderr():
+        tf.function(lambda x: x + 1, autograph=False, jit_compile=True)(tf.zeros(1))
 
 
 def _all_layers(model: keras.Model) -> list[keras.layers.Layer]:

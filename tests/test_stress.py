@@ -309,7 +309,7 @@ def test_a_section_replaces_itself_alone(stored_here):
     text = stored_here.read_text(encoding="utf-8")
     assert r"| a | b \| c | works |" in text
     assert "Old rounds." not in text
-    assert "1 works, 0 **fails**, 1 not tried" in text
+    assert "1 works, 0 says what to do, 0 **fails**, 1 not tried" in text
     assert "## Surroundings\n\nNot run yet.\n" in text
     assert text.index("Killed.") < text.index("Surroundings") < text.index("Rounds.")
 

@@ -327,8 +327,8 @@ def main() -> None:
         for end in [arguments.only] if arguments.only else VERSIONS:
             sections.append(run_versions(end))
             print(sections[-1], flush=True)
-        if arguments.only is None:
-            replace_file(VERSIONS_PAGE, versions_page(sections))
+            if arguments.only is None:
+                replace_file(VERSIONS_PAGE, versions_page(sections))
 
 
 if __name__ == "__main__":

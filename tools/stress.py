@@ -583,7 +583,8 @@ def page(results: dict) -> str:
             continue
         stored = results[section]
         rows = [Row(*row) for row in stored["rows"]]
-        counts = [f"{sum(row.verdict == verdict for row in rows)} {verdict}" for verdict in (WORKS, FAILS, NOT_TRIED)]
+        verdicts = [row.verdict for row in rows]
+        counts = [f"{verdicts.count(verdict)} {verdict}" for verdict in (WORKS, SAYS, FAILS, NOT_TRIED)]
         table = [f"| {' | '.join(text.replace('|', chr(92) + '|') for text in row)} |" for row in rows]
         head = f"## {title}\n\n{stored['machine']}: {', '.join(counts)}.\n\n{stored['summary']}\n"
         parts.append("\n".join([head, "| what was done | what happened | verdict |", "|---|---|---|", *table]) + "\n")
