@@ -327,7 +327,10 @@ class _Reader:
         if self.repeat_inputs:
             # There is nothing to convert; AutoGraph would warn where it cannot write a temporary file.
             batches = batches.map(tf.autograph.experimental.do_not_convert(lambda inputs: (inputs, inputs)))
-        return batches.prefetch(2)
+        # There is one machine, so no files to share between machines; TensorFlow 2.20 would warn that it cannot.
+        options = tf.data.Options()
+        options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF
+        return batches.with_options(options).prefetch(2)
 
     def close(self) -> None:
         """Let go of the arrays, and of the model behind `order`."""
