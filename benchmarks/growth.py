@@ -23,10 +23,16 @@ from pathlib import Path
 from typing import NamedTuple
 
 import psutil
-from run import MARK, machine_and_versions
 from scipy import stats
 
-FOLDER = Path(__file__).resolve().parent
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "tools"))
+
+from machine import machine_and_versions, megabytes  # noqa: E402
+from notebook_files import replace_file  # noqa: E402
+from run import MARK  # noqa: E402
+
+FOLDER = ROOT / "benchmarks"
 DATA_FILE = FOLDER / "growth.json"
 PICTURE_FILE = FOLDER / "growth.svg"
 
@@ -135,8 +141,7 @@ def train_point(point: Point) -> None:
     train(model, x_train, x_train, loss="binary_crossentropy", validation_data=(x_val, x_val), **TRAINING[point.model])
     seconds = time.perf_counter() - start
     loss = model.evaluate(x_test, x_test, batch_size=1000, verbose=0)
-    unit = 1 if sys.platform == "darwin" else 1024  # the unit of ru_maxrss is bytes on macOS, KiB on Linux
-    resident_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
+    resident_mb = megabytes(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
     print(MARK + json.dumps([seconds, resident_mb, loss]), flush=True)
 
 
@@ -327,7 +332,7 @@ def main() -> None:
     if not arguments.draw:
         runs = [[*point, *cost] for seed in range(arguments.repeats) for point, cost in measure_all(seed)]
         content = {"measured": machine_and_versions(), "columns": [*Point._fields, *Cost._fields], "runs": runs}
-        DATA_FILE.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+        replace_file(DATA_FILE, json.dumps(content, indent=1) + "\n")
     content = json.loads(DATA_FILE.read_text(encoding="utf-8"))
     costs: Costs = {}
     for run in content["runs"]:

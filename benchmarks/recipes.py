@@ -70,6 +70,11 @@ def _of_layer(layer: layers.Layer) -> int:
     return math.prod(layer.kernel.shape) * math.prod(picture.shape[1:-1])
 
 
+def _work(model: keras.Model, n_examples: int, epochs: int) -> int:
+    """Multiplications of a training: backward, the gradients of inputs and of weights take as much as forward each."""
+    return 3 * multiply_adds(model) * n_examples * epochs
+
+
 def machine_speed(convolutional: bool) -> float:
     """Multiplications per second of one large matrix product, or of a convolution as in lesson 02; the best of ten."""
     if convolutional:
@@ -97,9 +102,7 @@ def _recipe(name: str, epochs: int, build: Callable, fit: Callable, flat: bool, 
         start = time.perf_counter()
         fit(model, epochs, x_train, x_val)
         seconds = time.perf_counter() - start
-        # Backward, the gradients of inputs and of weights take as much as the way forward each.
-        work = 3 * multiply_adds(model) * len(x_train) * epochs
-        return Result(score(model, x_test), seconds, work)
+        return Result(score(model, x_test), seconds, _work(model, len(x_train), epochs))
 
     return Recipe(name, epochs, run)
 
@@ -206,8 +209,13 @@ def _run_keras_io_denoising() -> Result:
         model.fit(noisy, x, batch_size=128, validation_data=(noisy_val, x_val), verbose=0)
         seconds = time.perf_counter() - start
     epochs = KERAS_IO_DENOISING_EPOCHS
-    return Result(KERAS_IO_DENOISING_LOSS, epochs * seconds, 3 * multiply_adds(model) * len(x) * epochs)
+    return Result(KERAS_IO_DENOISING_LOSS, epochs * seconds, _work(model, len(x), epochs))
 
+
+# What the recipes of a comparison have in common: the form of the pictures, and what is compared.
+_flat_recipe = functools.partial(_recipe, flat=True, score=_own_error)
+_picture_recipe = functools.partial(_recipe, flat=False, score=_own_error)
+_vae_recipe = functools.partial(_recipe, flat=True, score=_nelbo)
 
 COMPARISONS = {
     "dense": Comparison(
@@ -215,30 +223,24 @@ COMPARISONS = {
         loss="test BCE",
         convolutional=False,
         published=[
-            _recipe(
+            _flat_recipe(
                 name="Keras blog: Adam, 50 epochs, batch 256",
                 epochs=50,
                 build=lambda: build_autoencoder([784, 32])[0],
                 fit=_keras_fit(256),
-                flat=True,
-                score=_own_error,
             ),
-            _recipe(
+            _flat_recipe(
                 name="lecture: Adadelta (default rate), 50 epochs, batch 256",
                 epochs=50,
                 build=lambda: build_autoencoder([784, 32])[0],
                 fit=_keras_fit(256, "adadelta"),
-                flat=True,
-                score=_own_error,
             ),
         ],
-        ours=_recipe(
+        ours=_flat_recipe(
             name="ours: warm-up and cosine, 4 epochs, batch 128",
             epochs=4,
             build=lambda: build_autoencoder([784, 32])[0],
             fit=_our_fit(learning_rate=0.01),
-            flat=True,
-            score=_own_error,
         ),
     ),
     "convolutional": Comparison(
@@ -246,22 +248,18 @@ COMPARISONS = {
         loss="test BCE",
         convolutional=True,
         published=[
-            _recipe(
+            _picture_recipe(
                 name="Keras blog: 16-8-8 with pooling, Adam, 50 epochs, batch 128",
                 epochs=50,
                 build=lambda: build_pooling_autoencoder()[0],
                 fit=_keras_fit(128),
-                flat=False,
-                score=_own_error,
             )
         ],
-        ours=_recipe(
+        ours=_picture_recipe(
             name="ours: 16-32-8 with strides, warm-up and cosine, 2 epochs, batch 128",
             epochs=2,
             build=lambda: build_conv_autoencoder()[0],
             fit=_our_fit(learning_rate=0.004),
-            flat=False,
-            score=_own_error,
         ),
     ),
     "denoising": Comparison(
@@ -289,30 +287,24 @@ COMPARISONS = {
         loss="test −ELBO in nats",
         convolutional=False,
         published=[
-            _recipe(
+            _vae_recipe(
                 name="keras.io: convolutional, Adam, 30 epochs, batch 128",
                 epochs=30,
                 build=lambda: _tutorial_vae(beta=1.0),
                 fit=_keras_fit_vae,
-                flat=True,
-                score=_nelbo,
             ),
-            _recipe(
+            _vae_recipe(
                 name="book: the same, 30 epochs, with half the KL (its mean over the latents)",
                 epochs=30,
                 build=lambda: _tutorial_vae(beta=0.5),
                 fit=_keras_fit_vae,
-                flat=True,
-                score=_nelbo,
             ),
         ],
-        ours=_recipe(
+        ours=_vae_recipe(
             name="ours: dense, as in lesson 06, 7 epochs, batch 200",
             epochs=7,
             build=lambda: VAE(*build_vae_networks([256, 128, 64], latent=2)),
             fit=_our_fit(learning_rate=0.008, batch_size=200),
-            flat=True,
-            score=_nelbo,
         ),
     ),
     "vae20": Comparison(
@@ -320,22 +312,18 @@ COMPARISONS = {
         loss="test −ELBO in nats",
         convolutional=False,
         published=[
-            _recipe(
+            _vae_recipe(
                 name="PyTorch's example: 784-400-20, Adam, 10 epochs, batch 128",
                 epochs=10,
                 build=_pytorch_vae,
                 fit=_keras_fit_vae,
-                flat=True,
-                score=_nelbo,
             )
         ],
-        ours=_recipe(
+        ours=_vae_recipe(
             name="ours: 784-400-200-20 as in lesson 06, 5 epochs, batch 128",
             epochs=5,
             build=lambda: VAE(*build_vae_networks([400, 200], latent=20)),
             fit=_our_fit(learning_rate=0.007),
-            flat=True,
-            score=_nelbo,
         ),
     ),
 }

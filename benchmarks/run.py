@@ -20,6 +20,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tools"))
 
 from machine import machine_and_versions  # noqa: E402
+from notebook_files import replace_file  # noqa: E402
 
 FOLDER = ROOT / "benchmarks"
 RESULTS_FILE = FOLDER / "RESULTS.md"
@@ -136,8 +137,8 @@ def main() -> None:
     results = json.loads(DATA_FILE.read_text(encoding="utf-8")) if DATA_FILE.exists() else {}
     for key in keys:
         results[key] = {"machine": machine_and_versions(), "runs": measure(key, arguments.repeats)}
-        DATA_FILE.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
-        RESULTS_FILE.write_text(page(COMPARISONS, results), encoding="utf-8")
+        replace_file(DATA_FILE, json.dumps(results, indent=1) + "\n")
+        replace_file(RESULTS_FILE, page(COMPARISONS, results))
     print(f"Written to {RESULTS_FILE.name}.")
 
 

@@ -233,6 +233,9 @@ def train(
     _divide_own_loss_by_devices(model)
     batch_size = _shared_evenly(batch_size, n_examples)
     steps_per_epoch = math.ceil(n_examples / batch_size)
+    jit_compile = _jit_compile(model, epochs * steps_per_epoch)
+    if jit_compile is True:
+        _start_xla()
     model.compile(
         optimizer=keras.optimizers.Adam(_warm_up_and_cosine(learning_rate, epochs * steps_per_epoch)),
         loss=loss,
@@ -240,7 +243,7 @@ def train(
         # PyTorch runs one step at a time, and TensorFlow 2.21 fails with more on several devices; elsewhere 50 at once
         # leave little overhead and still a line that moves.
         steps_per_execution=1 if BACKEND == "torch" or _replicas() > 1 else min(50, steps_per_epoch),
-        jit_compile=_jit_compile(model, epochs * steps_per_epoch),
+        jit_compile=jit_compile,
     )
     callbacks = [_StopWhenNotFinite(resume), _ProgressLine(epochs, steps_per_epoch)]
     first_epoch = 0
@@ -470,7 +473,6 @@ def _jit_compile(model: keras.Model, n_steps: int) -> bool | str:
     """
     dense = all(isinstance(layer, _DENSE_LAYERS) for layer in _all_layers(model))
     if BACKEND == "tensorflow" and _replicas() == 1 and dense and n_steps >= _STEPS_THAT_PAY_FOR_XLA:
-        _start_xla()
         return True
     return "auto"
 

@@ -155,6 +155,14 @@ def test_a_failed_lesson_is_a_row_and_the_others_still_run(two_lessons, monkeypa
     ]
 
 
+def test_pages_say_what_has_not_been_run():
+    page = environments.backends_page({"Python": "3.12.1"}, {"torch": "## PyTorch\n\nmeasured\n"})
+    assert "## JAX\n\nNot run yet.\n\n## PyTorch\n\nmeasured\n" in page
+    assert "## TensorFlow on two logical devices\n\nNot run yet.\n" in page
+    page = environments.versions_page({"oldest": "## Oldest\n\nmeasured\n"})
+    assert page.endswith("## Oldest\n\nmeasured\n\n## Newest\n\nNot run yet.\n")
+
+
 @pytest.mark.parametrize("arguments", [["--only", "jax"], ["--lessons", "99"], ["--only", "jax", "--lessons", "98"]])
 def test_a_trial_prints_and_writes_no_page(arguments, two_lessons, monkeypatch, capsys):
     call(monkeypatch, "backends", *arguments)

@@ -225,7 +225,7 @@ def test_the_part_of_the_lesson_is_checked_first_and_ends_with_its_result():
     assert stress.RESULT in part.cells[-1].source
     (trained,) = (cell.source for cell in code_cells(part) if cell.id == stress.TRAINING_CELL)
     assert f'resume="{stress.PROGRESS}"' in trained
-    whole = stress.read_notebook(stress.lesson_path())
+    whole = stress.read_notebook(stress.lesson_path(stress.LESSON))
     assert [cell.id for cell in part.cells[1:]] == [cell.id for cell in whole.cells[: len(part.cells) - 1]]
 
 

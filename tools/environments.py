@@ -29,8 +29,8 @@ from pathlib import Path
 from execute import CellFailed, run_notebook
 from faults import Copy
 from machine import machine
-from notebook_files import ROOT, lesson_of, notebook_paths, read_notebook, replace_file
-from reference import REFERENCE_FILE, fingerprint
+from notebook_files import ROOT, lesson_of, lesson_path, notebook_paths, read_notebook, replace_file
+from reference import REFERENCE_FILE, fingerprint, recorded_results
 
 BUILD_FOLDER = ROOT / "build"
 BACKENDS_PAGE = ROOT / "benchmarks" / "BACKENDS.md"
@@ -142,6 +142,11 @@ def summary(text: str) -> dict:
     return {"counts": counts[-1] if counts else f"no summary: {last_line}", "failed": failed}
 
 
+def all_sections(titles: dict[str, str], sections: dict[str, str]) -> list[str]:
+    """The sections of a page in their order; for one that is not there, that it has not been run."""
+    return [sections.get(key, f"## {title}\n\nNot run yet.\n") for key, title in titles.items()]
+
+
 def _listed(versions: dict[str, str]) -> str:
     return ", ".join(f"{name} {version}" for name, version in versions.items())
 
@@ -158,17 +163,14 @@ def _tests_line(tests: dict) -> str:
 
 def run_lesson(path: Path, variables: dict[str, str]) -> dict:
     """Run a lesson in this environment; return its seconds, its results, and which cell failed if one did."""
-    with tempfile.TemporaryDirectory() as folder:
-        record = Path(folder) / "results.jsonl"
-        record.touch()
-        start = time.perf_counter()
-        failure = None
+    failure = None
+    start = time.perf_counter()
+    with recorded_results() as (recording, results):
         try:
-            run_notebook(read_notebook(path), path.parent, **variables, COURSE_RECORD=str(record), PYTHONPATH=str(ROOT))
+            run_notebook(read_notebook(path), path.parent, **variables, **recording, PYTHONPATH=str(ROOT))
         except CellFailed as error:
             failure = str(error)
-        seconds = time.perf_counter() - start
-        results = [json.loads(line) for line in record.read_text(encoding="utf-8").splitlines()]
+    seconds = time.perf_counter() - start
     return {
         "seconds": round(seconds, 1),
         "results": {result["name"]: result["value"] for result in results},
@@ -255,12 +257,13 @@ def run_unit_tests(key: str, python: Path) -> dict:
     return run_tests(python, ROOT, log, *files, KERAS_BACKEND=backend.variables["KERAS_BACKEND"])
 
 
-def backends_page(versions: dict[str, str], sections: list[str]) -> str:
+def backends_page(versions: dict[str, str], sections: dict[str, str]) -> str:
     head = (
         f"# The lessons on other backends\n\nWritten by `make test-backends`: {machine()}; {_listed(versions)}. Each lesson "
         "ran as a student would run it, with seed 0. The bands are those that the notebooks hold their results against.\n"
     )
-    return "\n".join([head, *sections, UNEQUAL])
+    titles = {key: backend.title for key, backend in BACKENDS.items()}
+    return "\n".join([head, *all_sections(titles, sections), UNEQUAL])
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -285,13 +288,13 @@ def run_versions(end: str) -> str:
     return "\n".join([f"## {end.capitalize()}", "", *(f"- {line}" for line in lines)]) + "\n"
 
 
-def versions_page(sections: list[str]) -> str:
+def versions_page(sections: dict[str, str]) -> str:
     head = (
         f"# Both ends of the supported versions\n\nWritten by `make test-versions`: {machine()}. All tests ran with each set "
         "of packages, all lessons under strict checkpoints among them. `requirements-oldest.txt` holds the oldest set; the "
         "newest is what pip finds for `requirements.txt`.\n"
     )
-    return "\n".join([head, *sections])
+    return "\n".join([head, *all_sections({end: end.capitalize() for end in VERSIONS}, sections)])
 
 
 def main() -> None:
@@ -309,24 +312,23 @@ def main() -> None:
     arguments = parser.parse_args()
 
     if arguments.command == "lesson":
-        path = notebook_paths()[lessons.index(arguments.lesson)]
-        print(MARK + json.dumps(run_lesson(path, BACKENDS[arguments.backend].variables)))
+        print(MARK + json.dumps(run_lesson(lesson_path(arguments.lesson), BACKENDS[arguments.backend].variables)))
     elif arguments.command == "backends":
         python = make_environment("backends", "-r", "requirements.txt", "jax", "torch")
         installed = versions_in(python)
-        sections = []
+        sections = {}
         for key in arguments.only or BACKENDS:
             rows = run_lessons(key, arguments.lessons or lessons, python, installed)
             if arguments.lessons is None:
-                sections.append(backend_section(BACKENDS[key].title, run_unit_tests(key, python), rows))
-                print(sections[-1], flush=True)
+                sections[key] = backend_section(BACKENDS[key].title, run_unit_tests(key, python), rows)
+                print(sections[key], flush=True)
             if arguments.only is None and arguments.lessons is None:
                 replace_file(BACKENDS_PAGE, backends_page(installed, sections))
     else:
-        sections = []
+        sections = {}
         for end in [arguments.only] if arguments.only else VERSIONS:
-            sections.append(run_versions(end))
-            print(sections[-1], flush=True)
+            sections[end] = run_versions(end)
+            print(sections[end], flush=True)
             if arguments.only is None:
                 replace_file(VERSIONS_PAGE, versions_page(sections))
 

@@ -14,6 +14,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from machine import megabytes
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 from nbconvert.filters import strip_ansi
@@ -94,8 +95,7 @@ def _peak_memory_mb(client: NotebookClient) -> float:
     client.nb.cells.append(probe)  # nbclient runs nothing that is not in the notebook
     client.execute_cell(probe, len(client.nb.cells) - 1, store_history=False)
     client.nb.cells.pop()
-    unit = 1 if sys.platform == "darwin" else 1024  # the unit of ru_maxrss is bytes on macOS, KiB on Linux
-    return int(probe.outputs[0].text) * unit / 1e6
+    return megabytes(int(probe.outputs[0].text))
 
 
 def tidy(notebook: NotebookNode) -> None:

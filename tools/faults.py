@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from execute import CellFailed, run_notebook
-from notebook_files import ROOT, notebook_paths, notebook_text, read_notebook, replace_file
+from notebook_files import ROOT, lesson_path, notebook_text, read_notebook, replace_file
 
 RESULTS_FILE = ROOT / "benchmarks" / "FAULTS.md"
 
@@ -182,8 +182,7 @@ class Copy:
             shutil.copyfile(ROOT / name, target)
 
     def notebook(self, lesson: str) -> Path:
-        (path,) = (path for path in notebook_paths(self.folder / "notebooks") if path.name.startswith(lesson))
-        return path
+        return lesson_path(lesson, self.folder / "notebooks")
 
     def plant(self, fault: Fault) -> None:
         """Replace the one place that the fault names.

@@ -28,6 +28,12 @@ def lesson_of(path: Path) -> str:
     return path.name[:2]
 
 
+def lesson_path(lesson: str, folder: Path = NOTEBOOK_FOLDER) -> Path:
+    """The notebook of a lesson such as `"01"`."""
+    (path,) = (path for path in notebook_paths(folder) if lesson_of(path) == lesson)
+    return path
+
+
 def has_tag(cell: NotebookNode, tag: str) -> bool:
     return tag in cell.metadata.get("tags", [])
 

@@ -10,6 +10,7 @@ goes on where it stopped, and a lesson is measured again only when something cha
 
 import argparse
 import ast
+import contextlib
 import datetime
 import hashlib
 import json
@@ -19,7 +20,7 @@ import platform
 import statistics
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from decimal import ROUND_CEILING, ROUND_FLOOR, ROUND_HALF_EVEN, Context
 from importlib.metadata import version
 from pathlib import Path
@@ -116,13 +117,21 @@ def _without_comments(source: str) -> str:
     return ast.unparse(tree)
 
 
-def run_once(path: Path, seed: int) -> dict:
-    """Run a lesson with another seed; return its results, seconds, peak memory and on what it ran."""
+@contextlib.contextmanager
+def recorded_results() -> Iterator[tuple[dict[str, str], list[dict]]]:
+    """Variables for a notebook to run with, and a list with its results, name and value, after the `with` block."""
     with tempfile.TemporaryDirectory() as folder:
         record = Path(folder) / "results.jsonl"
         record.touch()
-        run = run_notebook(read_notebook(path), path.parent, COURSE_SEED=str(seed), COURSE_RECORD=str(record))
-        results = [json.loads(line) for line in record.read_text(encoding="utf-8").splitlines()]
+        results: list[dict] = []
+        yield {"COURSE_RECORD": str(record)}, results
+        results += [json.loads(line) for line in record.read_text(encoding="utf-8").splitlines()]
+
+
+def run_once(path: Path, seed: int) -> dict:
+    """Run a lesson with another seed; return its results, seconds, peak memory and on what it ran."""
+    with recorded_results() as (variables, results):
+        run = run_notebook(read_notebook(path), path.parent, COURSE_SEED=str(seed), **variables)
     names = [result["name"] for result in results]
     foreign = [name for name in names if not name.startswith(f"{lesson_of(path)}.")]
     if len(set(names)) != len(names) or foreign:

@@ -29,7 +29,16 @@ from faults import Copy
 from machine import machine_and_versions
 from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell
-from notebook_files import ROOT, code_cells, lesson_of, notebook_paths, notebook_text, read_notebook, replace_file
+from notebook_files import (
+    ROOT,
+    code_cells,
+    lesson_of,
+    lesson_path,
+    notebook_paths,
+    notebook_text,
+    read_notebook,
+    replace_file,
+)
 
 PAGE = ROOT / "benchmarks" / "STRESS.md"
 RESULTS_FILE = ROOT / "benchmarks" / "stress.json"
@@ -53,11 +62,6 @@ class Row(NamedTuple):
     done: str
     happened: str
     verdict: str
-
-
-def lesson_path(lesson: str = LESSON, folder: Path = ROOT) -> Path:
-    (path,) = (path for path in notebook_paths(folder / "notebooks") if lesson_of(path) == lesson)
-    return path
 
 
 def clean_environment(**variables: str) -> dict[str, str]:
@@ -98,7 +102,7 @@ def with_resume(source: str) -> str:
 
 
 def training_source() -> str:
-    (cell,) = (cell for cell in code_cells(read_notebook(lesson_path())) if cell.id == TRAINING_CELL)
+    (cell,) = (cell for cell in code_cells(read_notebook(lesson_path(LESSON))) if cell.id == TRAINING_CELL)
     return with_resume(cell.source)
 
 
@@ -442,7 +446,7 @@ def situations(folder: Path) -> list[Situation]:
 
 def part_of_lesson(course: Path, probe: str) -> NotebookNode:
     """The probe, then the lesson up to its first result, with a training that saves its progress."""
-    notebook = read_notebook(lesson_path(folder=course))
+    notebook = read_notebook(lesson_path(LESSON, course / "notebooks"))
     last = [cell.id for cell in notebook.cells].index(LAST_CELL)
     notebook.cells = [new_code_cell(probe, id="probe"), *notebook.cells[: last + 1]]
     for cell in notebook.cells:
