@@ -180,7 +180,8 @@ class SaltAndPepper(Noise):
 def noisy_copy(noise, x, seed):
     """Corrupt `x` as the layer `noise` does in training, always alike for the same `seed`."""
     layer = type(noise).from_config({**noise.get_config(), "seed": seed})
-    return ops.convert_to_numpy(layer(x, training=True))
+    parts = np.split(x, range(1000, len(x), 1000))  # TensorFlow keeps what all at once needs
+    return np.concatenate([ops.convert_to_numpy(layer(part, training=True)) for part in parts])
 
 
 def build_conv_denoiser(noise):
@@ -587,11 +588,11 @@ def slant_degrees(x):
     A picture sheared by that angle about its centre has no correlation of row and column.
     """
     x = np.asarray(x, "float64")
-    ink = np.maximum(x.sum(axis=1), 1e-9)
+    x = x / np.maximum(x.sum(axis=1, keepdims=True), 1e-9)
     row, column = (axis.ravel() for axis in np.mgrid[:28, :28])
-    up = (x @ row / ink)[:, np.newaxis] - row  # rows are counted downwards
-    right = column - (x @ column / ink)[:, np.newaxis]
-    covariance, variance = (x * up * right).sum(axis=1), (x * up * up).sum(axis=1)
+    up, right = -row, column  # rows are counted downwards
+    covariance = x @ (up * right) - (x @ up) * (x @ right)
+    variance = x @ (up * up) - (x @ up) ** 2
     return np.degrees(np.arctan(covariance / np.maximum(variance, 1e-9)))
 
 

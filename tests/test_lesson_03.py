@@ -143,6 +143,13 @@ def test_the_fixed_noisy_set_depends_on_its_seed_alone(kind, grey):
     assert not np.array_equal(noisy_copy(layer, grey, seed=3), expected)
 
 
+def test_every_part_of_a_large_noisy_set_has_noise_of_its_own():
+    noisy = noisy_copy(GaussianNoise(0.5), np.full((2500, 4), 0.5, "float32"), seed=2)
+    assert noisy.shape == (2500, 4)
+    assert not np.isclose(noisy[:1000], noisy[1000:2000]).all(axis=1).any()
+    assert not np.isclose(noisy[:500], noisy[2000:]).all(axis=1).any()
+
+
 def test_making_a_noisy_set_does_not_disturb_the_layer(grey):
     used, untouched = Masking(0.5, seed=1), Masking(0.5, seed=1)
     noisy_copy(used, grey, seed=2)
