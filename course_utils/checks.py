@@ -33,17 +33,22 @@ def expected_seconds(lesson: str) -> int | None:
     return None if seconds is None else 5 * math.ceil(seconds / 5)
 
 
-def checkpoint(name: str, value: float, if_not: str) -> None:
+def checkpoint(name: str, value: float, if_not: str, above: float | None = None, below: float | None = None) -> None:
     """Say whether a result is where it was found to be with other seeds, and if not, what the likely cause is.
+
+    A band of few seeds is wide. Where it reaches past the value that would refute the lesson's claim, such as a gain of 0 or
+    a ratio of 1, that value is given too, and the result must lie on the right side of it.
 
     Args:
         name: the result's name in `reference.json`, such as `"01.dense32.test_bce"`.
         value: the number found in this run.
         if_not: the likely cause of a number outside the band, as a sentence for the student.
+        above: the claim is that the value is larger than this.
+        below: the claim is that the value is smaller than this.
 
     Raises:
         CheckpointError: with the environment variable `COURSE_STRICT=1` (the tests set it), if the value lies outside its
-            band, is not finite, or has no band.
+            band or contradicts the claim, is not finite, or has no band.
     """
     value = float(value)
     _results[name] = value
@@ -53,6 +58,10 @@ def checkpoint(name: str, value: float, if_not: str) -> None:
         message = (
             f"{name} = {value:.4g} has no measured band yet (known: {', '.join(_reference()['results']) or 'none'})."
         )
+    elif above is not None and not value > above:
+        message = f"{name} = {value:.4g} is not above {above:.4g}, as the lesson claims. {if_not}"
+    elif below is not None and not value < below:
+        message = f"{name} = {value:.4g} is not below {below:.4g}, as the lesson claims. {if_not}"
     elif band["low"] <= value <= band["high"]:
         print(f"✓ {name} = {value:.4g}, inside the band {_band(band)}.")
         return

@@ -163,7 +163,7 @@ def plot_learning_curves(
 
 
 def scatter_codes(z: np.ndarray, y: np.ndarray, *, alt: str, title: str = "") -> None:
-    """Draw two-dimensional codes as points coloured by digit, each digit's name at the median of its points.
+    """Draw two-dimensional codes as points coloured by digit, each digit's name at or near the median of its points.
 
     Args:
         z: codes, shape `(n, 2)`.
@@ -177,17 +177,32 @@ def scatter_codes(z: np.ndarray, y: np.ndarray, *, alt: str, title: str = "") ->
     if z.ndim != 2 or z.shape[1] != 2:
         raise ValueError(f"expected codes of shape (n, 2), but it is {z.shape}.")
     fig, axis = plt.subplots(figsize=(6.4, HEIGHT))
-    for digit, colour in enumerate(COLOURS):
-        points = z[y == digit]
-        if len(points) == 0:
-            continue
-        axis.scatter(*points.T, s=5, color=colour, alpha=0.5, linewidths=0)
+    digits = np.unique(y)
+    for digit in digits:
+        axis.scatter(*z[y == digit].T, s=5, color=COLOURS[digit], alpha=0.5, linewidths=0)
+    medians = np.array([np.median(z[y == digit], axis=0) for digit in digits])
+    axis.autoscale_view()  # otherwise only when it is drawn
+    places = _push_apart(axis.transLimits.transform(medians), distance=0.09)  # in parts of the axes
+    for digit, place in zip(digits, places, strict=True):
         axis.text(
-            *np.median(points, axis=0), str(digit), fontsize=17, weight="bold", ha="center", va="center",
-            bbox={"boxstyle": "circle,pad=0.15", "facecolor": "white", "edgecolor": colour, "alpha": 0.9},
+            *place, str(digit), fontsize=15, weight="bold", ha="center", va="center", transform=axis.transAxes,
+            bbox={"boxstyle": "circle,pad=0.15", "facecolor": "white", "edgecolor": COLOURS[digit], "alpha": 0.9},
         )  # fmt: skip
     axis.set(xlabel="$z_1$", ylabel="$z_2$", title=title)
     show(fig, alt=alt)
+
+
+def _push_apart(points: np.ndarray, distance: float) -> np.ndarray:
+    """Move points `(n, 2)` that are nearer to each other than `distance` away from each other, so that labels do not overlap."""
+    points = points + 1e-6 * np.arange(len(points))[:, np.newaxis]  # equal points have no direction to part in
+    for _ in range(100):
+        gaps = points[:, np.newaxis] - points
+        lengths = np.linalg.norm(gaps, axis=-1)
+        np.fill_diagonal(lengths, np.inf)
+        if lengths.min() >= distance:
+            break
+        points += np.einsum("ij,ijk->ik", np.maximum(distance / lengths - 1, 0) / 2, gaps)
+    return points
 
 
 def _require_alt(alt: str) -> None:

@@ -1,10 +1,12 @@
 """`checkpoint` says on which side of its band a result lies and why; `exercise` gives a hint and never stops a lesson."""
 
+import ast
 import json
 import math
 import re
 
 import pytest
+from notebook_files import code_cells, has_tag, notebook_paths, read_notebook
 
 import course_utils.exercises  # noqa: F401  registers the checks
 from course_utils import checks
@@ -54,6 +56,35 @@ def test_a_result_inside_its_band_or_on_its_edge_is_right(value, capsys):
 def test_a_result_outside_its_band_is_named_with_side_and_cause(value, words, capsys):
     checks.checkpoint("01.bce", value, if_not=CAUSE)
     assert capsys.readouterr().out == f"✗ 01.bce = {words} 0.09 … 0.094 (5 seeds). {CAUSE}\n"
+
+
+@pytest.mark.parametrize(
+    ("claim", "words"),
+    [
+        ({"above": 0.092}, "is not above 0.092"),  # the claim is more than equality
+        ({"above": 0.093}, "is not above 0.093"),
+        ({"below": 0.092}, "is not below 0.092"),
+        ({"below": 0.09, "above": 0.08}, "is not below 0.09"),
+    ],
+)
+def test_a_result_inside_its_band_that_contradicts_the_claim_is_wrong(claim, words, monkeypatch, capsys):
+    checks.checkpoint("01.bce", 0.092, if_not=CAUSE, **claim)
+    assert capsys.readouterr().out == f"✗ 01.bce = 0.092 {words}, as the lesson claims. {CAUSE}\n"
+    monkeypatch.setenv("COURSE_STRICT", "1")
+    with pytest.raises(checks.CheckpointError, match=words):
+        checks.checkpoint("01.bce", 0.092, if_not=CAUSE, **claim)
+
+
+@pytest.mark.parametrize("claim", [{"above": 0.0919}, {"below": 0.0921}, {"above": -1, "below": 1}])
+def test_a_result_that_agrees_with_band_and_claim_is_right(claim, capsys):
+    checks.checkpoint("01.bce", 0.092, if_not=CAUSE, **claim)
+    assert capsys.readouterr().out.startswith("✓ 01.bce")
+
+
+@pytest.mark.parametrize("claim", [{"above": 0.05}, {"below": 0.2}])
+def test_what_agrees_with_the_claim_must_still_lie_inside_the_band(claim, capsys):
+    checks.checkpoint("01.bce", 0.1, if_not=CAUSE, **claim)
+    assert "is above the band" in capsys.readouterr().out
 
 
 def test_a_result_without_a_band_says_so_and_names_the_known_ones(capsys):
@@ -188,3 +219,30 @@ def test_every_stored_band_holds_its_own_mean_and_was_measured_over_five_seeds()
         assert band["low"] <= band["mean"] <= band["high"], name
         assert band["std"] >= 0, name
         assert band["seeds"] >= 5, name
+
+
+def claims_of_the_lessons() -> dict[str, dict[str, float]]:
+    """By the name of the result: what its checkpoint says that it is above or below."""
+    claims = {}
+    for path in notebook_paths():
+        for cell in code_cells(read_notebook(path)):
+            if has_tag(cell, "checkpoint"):
+                for call in ast.walk(ast.parse(cell.source)):
+                    if isinstance(call, ast.Call) and ast.unparse(call.func) == "checkpoint":
+                        bounds = {
+                            word.arg: ast.literal_eval(word.value) for word in call.keywords if word.arg != "if_not"
+                        }
+                        if bounds:
+                            claims[ast.literal_eval(call.args[0])] = bounds
+    return claims
+
+
+def test_every_claim_held_for_every_seed_and_its_band_alone_would_not_show_it():
+    bands = json.loads(checks.REFERENCE_FILE.read_text(encoding="utf-8"))["results"]
+    claims = claims_of_the_lessons()
+    assert claims
+    for name, bounds in claims.items():
+        for side, bound in bounds.items():
+            values, edge = bands[name]["values"], bands[name]["low" if side == "above" else "high"]
+            assert all(value > bound if side == "above" else value < bound for value in values), name
+            assert edge <= bound if side == "above" else edge >= bound, f"{name}: its band says so already"

@@ -194,7 +194,8 @@ def test_codes_are_drawn_in_the_colour_of_their_digit_with_its_name_in_the_middl
     for digit, (points, text) in enumerate(zip(axis.collections, axis.texts, strict=True)):
         np.testing.assert_array_equal(points.get_offsets(), z[y == digit])
         assert text.get_text() == str(digit)
-        assert text.get_position() == pytest.approx(np.median(z[y == digit], axis=0))
+        middle = axis.transLimits.transform(np.median(z[y == digit], axis=0))
+        assert text.get_position() == pytest.approx(middle, abs=0.05)  # labels that would overlap are pushed apart
     assert len({tuple(points.get_facecolor()[0]) for points in axis.collections}) == 10
 
 
@@ -211,6 +212,19 @@ def test_codes_of_a_few_digits_only_are_drawn_without_a_warning(displayed, recwa
 def test_codes_that_are_not_two_dimensional_are_refused(shape, displayed):
     with pytest.raises(ValueError, match=r"shape \(n, 2\), but it is \(40"):
         plotting.scatter_codes(np.zeros(shape), np.zeros(40, int), alt=ALT)
+
+
+@pytest.mark.parametrize("medians", [np.zeros((10, 2)), np.linspace(0, 0.1, 20).reshape(10, 2)])
+def test_labels_that_would_overlap_are_pushed_apart(medians):
+    places = plotting._push_apart(medians, distance=0.09)
+    distances = np.linalg.norm(places[:, np.newaxis] - places, axis=-1)
+    assert distances[~np.eye(10, dtype=bool)].min() > 0.08
+    np.testing.assert_allclose(places.mean(axis=0), medians.mean(axis=0), atol=1e-5)
+
+
+def test_labels_with_room_stay_where_they_are():
+    apart = np.array([[0, 0], [0.1, 0], [0, 0.1]])
+    np.testing.assert_allclose(plotting._push_apart(apart, distance=0.09), apart, atol=1e-5)
     assert plt.get_fignums() == []
 
 
