@@ -469,7 +469,8 @@ class VAE(keras.Model):
 
     def get_config(self):
         networks = {"encoder": self.encoder, "decoder": self.decoder}
-        numbers = {"beta": float(self.beta), "seed": self.sampling.seed}
+        beta = float(ops.convert_to_numpy(self.beta))
+        numbers = {"beta": beta, "seed": self.sampling.seed}
         serialized = keras.saving.serialize_keras_object(networks)
         return {**super().get_config(), **serialized, **numbers}
 

@@ -92,8 +92,9 @@ vae = VAE(*build_vae_networks([8], latent=2, n_pixels=6))
 x = np.random.default_rng(0).uniform(size=(64, 6)).astype("float32")
 own = [train(vae, x, epochs=1, batch_size=16).history for _ in range(2)][1]
 own = [{name: values[0] for name, values in own.items()}, vae.evaluate(x, return_dict=True, verbose=0)]
+beta = vae.get_config()["beta"]
 print("-----")
-print(json.dumps({"losses": found, "uneven": uneven, "own": own, "replicas": _replicas()}))
+print(json.dumps({"losses": found, "uneven": uneven, "own": own, "beta": beta, "replicas": _replicas()}))
 """,
         COURSE_LOGICAL_CPUS="2",
         COURSE_SEED="5",
@@ -193,6 +194,10 @@ def test_two_devices_train_as_one_does(one_device, two_devices):
 def test_a_loss_of_the_models_own_is_shared_by_two_devices(two_devices):
     for found in result(two_devices)["own"]:
         assert found["loss"] == pytest.approx(found["reconstruction"] + found["kl"], rel=1e-5)
+
+
+def test_a_model_on_two_devices_has_a_configuration_of_numbers(two_devices):
+    assert result(two_devices)["beta"] == 1.0
 
 
 def test_two_devices_train_on_a_number_of_examples_that_they_cannot_share(two_devices):
