@@ -260,7 +260,8 @@ def run_unit_tests(key: str, python: Path) -> dict:
 def backends_page(versions: dict[str, str], sections: dict[str, str]) -> str:
     head = (
         f"# The lessons on other backends\n\nWritten by `make test-backends`: {machine()}; {_listed(versions)}. Each lesson "
-        "ran as a student would run it, with seed 0. The bands are those that the notebooks hold their results against.\n"
+        "ran as a student would run it, with seed 0. The bands are those that the notebooks hold their results against. The "
+        "seconds depend on what else the machine did.\n"
     )
     titles = {key: backend.title for key, backend in BACKENDS.items()}
     return "\n".join([head, *all_sections(titles, sections), UNEQUAL])
