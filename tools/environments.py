@@ -94,9 +94,9 @@ UNEQUAL = """\
 - **Noise on several devices.** Under `MirroredStrategy` each device has its own copy of the random numbers' state, so all draw
   the same noise, each for its part of a batch.
 - **Means over the batch on several devices.** Each device takes the mean of its own part: batch normalisation, and the
-  sparsity penalty of lesson 04, which is not linear in that mean. Its errors are others than on one device with the same
-  batch, and are those of one device that computes the penalty for each half of the batch. Where neither noise nor such a
-  mean is in the loss, several devices train as one does (`tests/test_setup.py`).
+  sparsity penalty of lesson 04, which is not linear in that mean. The error with that penalty is another than on one device
+  with the same batch, and about that of one device that computes the penalty for each half of the batch. Where neither
+  noise nor such a mean is in the loss, several devices train as one does (`tests/test_setup.py`).
 """
 
 
