@@ -7,7 +7,7 @@ VENV_PYTHON := .venv/bin/python
 INSTALLED := .venv/installed
 
 .DEFAULT_GOAL := help
-.PHONY: help lab test notebooks lessons stamp reference html lint bench growth bill faults stress test-backends test-versions
+.PHONY: help lab test notebooks lessons stamp reference html lint bench growth profile bill faults stress test-backends test-versions
 
 help: ## list the commands
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 23
@@ -37,13 +37,16 @@ lint: $(INSTALLED) ## check code and notebooks with ruff
 	$(VENV_PYTHON) -m ruff check .
 	$(VENV_PYTHON) -m ruff format --check .
 
-# What follows takes from ten minutes to more than an hour, and writes a page to benchmarks/.
+# What follows takes from a few minutes to more than an hour, and writes a page to benchmarks/.
 
 bench: $(INSTALLED) ## train published recipes and ours, side by side
 	$(VENV_PYTHON) benchmarks/run.py
 
 growth: $(INSTALLED) ## measure how time and memory grow with data and code
 	$(VENV_PYTHON) benchmarks/growth.py
+
+profile: $(INSTALLED) ## measure where the time of the slowest lesson and of training steps goes
+	$(VENV_PYTHON) benchmarks/profiling.py
 
 bill: $(INSTALLED) ## measure what each lesson costs and what a class needs
 	$(VENV_PYTHON) benchmarks/bill.py

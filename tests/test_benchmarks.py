@@ -15,6 +15,7 @@ sys.path.insert(0, str(ROOT / "benchmarks"))
 
 import bill
 import growth
+import profiling
 
 # ---------------------------------------------------------------------------------------------------------------------
 # growth
@@ -236,3 +237,46 @@ def test_page_states_what_belongs_into_the_configuration():
     assert "3 × 108 / 5,400 = 0.060, rounded up to **0.1 cores**" in page
     assert "    guarantee: 2.0G\n    limit: 2.9G\n  cpu:\n    guarantee: 0.1\n" in page
     assert 'c.Spawner.mem_guarantee = "2.0G"\nc.Spawner.mem_limit = "2.9G"\nc.Spawner.cpu_guarantee = 0.1\n' in page
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# profiling
+# ---------------------------------------------------------------------------------------------------------------------
+
+# As `pstats` counts: number of calls twice, own seconds, whole seconds, callers.
+COUNTED = {
+    ("~", 0, "<built-in method tensorflow.python._pywrap_tfe.TFE_Py_Execute>"): (9, 9, 30.0, 31.0, {}),
+    ("~", 0, "<built-in method tensorflow.python._pywrap_tfe.TFE_Py_FastPathExecute>"): (9, 9, 4.0, 4.0, {}),
+    ("tracing_compilation.py", 107, "trace_function"): (5, 5, 0.5, 6.0, {}),
+    ("<frozen importlib._bootstrap>", 1165, "_find_and_load"): (99, 1, 0.1, 5.0, {}),
+    ("pylabtools.py", 116, "print_figure"): (7, 7, 0.1, 3.0, {}),
+    ("elsewhere.py", 1, "my_trace_function"): (1, 1, 100.0, 100.0, {}),
+}
+
+
+def test_spans_of_a_lesson_add_up_to_its_seconds():
+    spans = profiling.seconds_by_span(COUNTED, 60.0)
+    assert list(spans.values()) == pytest.approx([34, 6, 5, 3, 12])
+    table = profiling.lesson_table("03", 60.0, spans)
+    assert "| modules are imported | 5.0 | 8% |" in table
+    assert "## Lesson 03, 60 s under the profiler" in table
+
+
+@pytest.mark.parametrize("key", list(COUNTED)[:-1])
+def test_function_that_has_another_name_is_no_zero(key):
+    counted = {other: entry for other, entry in COUNTED.items() if other != key}
+    with pytest.raises(RuntimeError, match="saw no call of"):
+        profiling.seconds_by_span(counted, 60.0)
+
+
+def test_slowest_lesson_is_that_of_the_reference(tmp_path, monkeypatch):
+    reference = tmp_path / "reference.json"
+    reference.write_text(json.dumps({"lessons": {"01": {"seconds": 9}, "02": {"seconds": 11}, "03": {"seconds": 10}}}))
+    monkeypatch.setattr(profiling, "REFERENCE_FILE", reference)
+    assert profiling.slowest_lesson() == "02"
+
+
+def test_steps_are_compared_with_their_products():
+    step = profiling.Step(products=0.2, loss=0.5, gradients=0.75, update=0.8, reading=0.4, training=1.6)
+    row = profiling.steps_table({"a model": step}).splitlines()[-1]
+    assert row == "| a model | 0.20 | 0.50 | 0.75 | 0.80 | 1.60 | 0.40 | 12% |"

@@ -7,10 +7,12 @@ import numpy as np
 import pytest
 from notebook_files import ROOT
 
+from course_utils import lessons
 from course_utils.backend import keras
 
 sys.path.insert(0, str(ROOT / "benchmarks"))
 
+import profiling
 import recipes
 import run
 
@@ -101,3 +103,19 @@ def test_the_page_takes_ratios_within_repeats_and_shows_the_measured_comparisons
     assert "matrix products" in text
     assert comparisons["convolutional"].title not in text
     assert "one run of each" in run.page(comparisons, {"dense": {"machine": "a machine", "runs": runs(10, 1)}})
+
+
+@pytest.mark.parametrize("reconstructs", [True, False])
+def test_all_parts_of_a_training_step_are_timed(reconstructs, monkeypatch):
+    monkeypatch.setattr(profiling, "STEPS", 3)
+    autoencoder = lessons.build_autoencoder([784, 32])[0]
+    vae = lessons.VAE(*lessons.build_vae_networks([784, 32], latent=2))
+    model = autoencoder if reconstructs else vae
+    timer = profiling.StepTimer("a model", model, batch_size=10, flat=True, reconstructs=reconstructs)
+    times = timer.milliseconds()
+    assert {"products", *times} == set(profiling.Step._fields)
+    assert all(milliseconds > 0 for milliseconds in times.values())
+    if reconstructs:
+        assert timer.n_multiplications == 3 * 10 * 2 * 784 * 32
+    # Steps of the training that compiles, of the update's first call, of its timing, and of the timed training.
+    assert int(model.optimizer.iterations) == 3 + 1 + 3 + 3
