@@ -333,6 +333,9 @@ class _Reader:
         # There is one machine, so no files to share between machines; TensorFlow 2.20 would warn that it cannot.
         options = tf.data.Options()
         options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF
+        # There is nothing to tune, and the tuner's thread sleeps on when an epoch has ended: now and then for a second,
+        # for which the next epoch would have to wait (TensorFlow 2.21).
+        options.autotune.enabled = False
         return batches.with_options(options).prefetch(2)
 
     def close(self) -> None:

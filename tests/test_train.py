@@ -140,6 +140,12 @@ def test_validation_data_are_read_in_their_order_and_inputs_are_their_own_target
         assert x.numpy().tolist() == y.numpy().tolist() == numbers.tolist()
 
 
+@pytest.mark.skipif(training.BACKEND != "tensorflow", reason="the other backends read arrays themselves")
+def test_no_tuner_makes_the_next_epoch_wait():
+    numbers = np.arange(50, dtype="float32")
+    assert training._Reader(numbers, numbers, 50, np.arange).dataset().options().autotune.enabled is False
+
+
 @pytest.mark.parametrize("stopped", [False, True])
 def test_arrays_and_model_are_freed_after_a_training_even_a_stopped_one(stopped, monkeypatch):
     class Stop(keras.callbacks.Callback):
