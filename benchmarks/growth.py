@@ -28,9 +28,9 @@ from scipy import stats
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tools"))
 
+from child import tell, told  # noqa: E402
 from machine import machine_and_versions, megabytes  # noqa: E402
 from notebook_files import replace_file  # noqa: E402
-from run import MARK  # noqa: E402
 
 FOLDER = ROOT / "benchmarks"
 DATA_FILE = FOLDER / "growth.json"
@@ -142,7 +142,7 @@ def train_point(point: Point) -> None:
     seconds = time.perf_counter() - start
     loss = model.evaluate(x_test, x_test, batch_size=1000, verbose=0)
     resident_mb = megabytes(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
-    print(MARK + json.dumps([seconds, resident_mb, loss]), flush=True)
+    tell([seconds, resident_mb, loss])
 
 
 def measure(point: Point, seed: int) -> Cost:
@@ -155,10 +155,10 @@ def measure(point: Point, seed: int) -> Cost:
     environment = os.environ | {"COURSE_SEED": str(seed)}
     with PeakPrivateMemory() as peak:
         done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=False)
-    lines = [line for line in done.stdout.splitlines() if line.startswith(MARK)]
-    if done.returncode != 0 or not lines:
+    results = told(done.stdout)
+    if done.returncode != 0 or not results:
         raise SystemExit(f"The training {describe(point)} failed with exit status {done.returncode}.")
-    seconds, resident_mb, loss = json.loads(lines[-1].removeprefix(MARK))
+    seconds, resident_mb, loss = results[-1]
     return Cost(seconds, resident_mb, peak.mb, loss)
 
 

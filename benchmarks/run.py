@@ -19,17 +19,17 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tools"))
 
+from child import tell, told  # noqa: E402
 from machine import machine_and_versions  # noqa: E402
 from notebook_files import replace_file  # noqa: E402
 
 FOLDER = ROOT / "benchmarks"
 RESULTS_FILE = FOLDER / "RESULTS.md"
 DATA_FILE = FOLDER / "results.json"
-MARK = "result: "  # a child process prints its result behind it
 
 
 def run_comparison(key: str, repeats: int) -> None:
-    """In the child process: run the recipes in turn, print one JSON line per training."""
+    """In the child process: run the recipes in turn, tell the result of each training."""
     from recipes import COMPARISONS, machine_speed
 
     from course_utils.training import setup
@@ -42,8 +42,7 @@ def run_comparison(key: str, repeats: int) -> None:
             result = recipe.run()
             share = result.multiply_adds / result.seconds / machine_speed(comparison.convolutional)
             print(f"{recipe.name}: {comparison.loss} {result.loss:.4f}, {result.seconds:.1f} s", flush=True)
-            run = {"recipe": recipe.name, "loss": result.loss, "seconds": result.seconds, "share": share}
-            print(MARK + json.dumps(run), flush=True)
+            tell({"recipe": recipe.name, "loss": result.loss, "seconds": result.seconds, "share": share})
 
 
 def measure(key: str, repeats: int) -> list[dict]:
@@ -56,8 +55,8 @@ def measure(key: str, repeats: int) -> list[dict]:
     runs = []
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         for line in process.stdout:
-            if line.startswith(MARK):
-                runs.append(json.loads(line.removeprefix(MARK)))
+            if results := told(line):
+                runs += results
             else:
                 print(line, end="", flush=True)
     if process.returncode != 0:

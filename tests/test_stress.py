@@ -1,14 +1,16 @@
 """`make stress`: what it counts as harm, and that a situation which is not real does not pass. No lesson is trained."""
 
+import contextlib
 import copy
-import json
+import io
 import os
 import re
 import sys
 
 import pytest
 import stress
-from notebook_files import code_cells, lesson_of, notebook_paths
+from child import tell
+from notebook_files import ROOT, code_cells, lesson_of, notebook_paths
 from stress import FAILS, NOT_TRIED, SAYS, WORKS, Row, Situation
 
 EPOCHS = 3
@@ -137,9 +139,15 @@ def test_the_training_of_the_lesson_gets_its_file():
         stress.with_resume("history = train(model, x)")
 
 
+def command(code):
+    """The command that runs `code`, which may `tell`, in a process of its own."""
+    path = f"import sys; sys.path.insert(0, {str(ROOT / 'tools')!r})"
+    return [sys.executable, "-c", f"{path}\nfrom child import tell\n{code}"]
+
+
 def child(monkeypatch, code):
     """Let `code` take the place of the child process."""
-    monkeypatch.setattr(stress, "child_command", lambda *arguments: [sys.executable, "-c", code])
+    monkeypatch.setattr(stress, "child_command", lambda *arguments: command(code))
 
 
 @pytest.mark.skipif(os.name != "posix", reason="SIGKILL")
@@ -149,9 +157,9 @@ def test_a_child_is_killed_at_its_moment_and_its_words_are_kept(monkeypatch, tmp
         """
 import os, time
 print('Resumed from nowhere')
-print('stress: {"event": "start", "epoch": null, "seed": "%s"}' % os.environ["COURSE_SEED"], flush=True)
+tell({"event": "start", "epoch": None, "seed": os.environ["COURSE_SEED"]})
 time.sleep(60)
-print('stress: {"event": "result", "epoch": null}', flush=True)
+tell({"event": "result", "epoch": None})
 """,
     )
     kill = stress.Kill("start", None, 0.1)
@@ -173,8 +181,10 @@ def test_a_child_that_fails_by_itself_is_reported(monkeypatch, tmp_path):
 
 def outcome(failed=None, printed=(), must_say="", may_stop_with=None):
     situation = Situation("done", None, "", must_say=must_say, may_stop_with=may_stop_with)
-    output = f"other words\n{stress.MARK}{json.dumps({'failed': failed, 'printed': printed})}\n"
-    return stress.verdict(situation, output, "")
+    with contextlib.redirect_stdout(io.StringIO()) as output:
+        print("other words")
+        tell({"failed": failed, "printed": printed})
+    return stress.verdict(situation, output.getvalue(), "")
 
 
 def test_verdicts():
@@ -259,12 +269,12 @@ def test_printed_keeps_what_a_student_should_notice_once(notebook):
 
 
 def test_two_at_once_needs_both(monkeypatch):
-    good = 'print(\'stress: {"failed": null, "seconds": 1.0}\')'
-    bad = 'print(\'stress: {"failed": "cell 3 raised X"}\')'
+    good = 'tell({"failed": None, "seconds": 1.0})'
+    bad = 'tell({"failed": "cell 3 raised X"})'
 
     def children(*codes):
         codes = iter(codes)
-        monkeypatch.setattr(stress, "child_command", lambda *arguments: [sys.executable, "-c", next(codes)])
+        monkeypatch.setattr(stress, "child_command", lambda *arguments: command(next(codes)))
 
     children(good, good)
     assert stress.two_at_once().verdict == WORKS

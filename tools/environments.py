@@ -26,6 +26,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from child import tell, told
 from execute import CellFailed, run_notebook
 from faults import Copy
 from machine import machine
@@ -35,7 +36,6 @@ from reference import REFERENCE_FILE, fingerprint, recorded_results
 BUILD_FOLDER = ROOT / "build"
 BACKENDS_PAGE = ROOT / "benchmarks" / "BACKENDS.md"
 VERSIONS_PAGE = ROOT / "benchmarks" / "VERSIONS.md"
-MARK = "run: "  # a child process prints what a lesson gave behind it
 
 # What the lessons compute with. The other tests are about TensorFlow's devices, or about files, and do not need a backend.
 UNIT_TESTS = (
@@ -186,10 +186,10 @@ def run_in_child(python: Path, backend: str, lesson: str) -> dict:
     """`run_lesson` in a process of another environment, for a kernel runs with the Python of who starts it."""
     command = [python, __file__, "lesson", backend, lesson]
     child = subprocess.run(command, capture_output=True, text=True, check=False)
-    lines = [line for line in child.stdout.splitlines() if line.startswith(MARK)]
-    if not lines:
+    results = told(child.stdout)
+    if not results:
         sys.exit(f"Lesson {lesson} could not be started on {backend}:\n{child.stderr}")
-    return json.loads(lines[-1].removeprefix(MARK))
+    return results[-1]
 
 
 def kept_run(file: Path, state: dict, run: Callable[[], dict]) -> dict:
@@ -317,7 +317,7 @@ def main() -> None:
     arguments = parser.parse_args()
 
     if arguments.command == "lesson":
-        print(MARK + json.dumps(run_lesson(lesson_path(arguments.lesson), BACKENDS[arguments.backend].variables)))
+        tell(run_lesson(lesson_path(arguments.lesson), BACKENDS[arguments.backend].variables))
     elif arguments.command == "backends":
         python = make_environment("backends", "-r", "requirements.txt", "jax", "torch")
         installed = versions_in(python)

@@ -24,6 +24,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
+from child import tell, told
 from execute import CellFailed, run_notebook
 from faults import Copy
 from machine import machine_and_versions
@@ -51,8 +52,6 @@ PROGRESS = "progress.npz"
 RANDOM_KILLS = 20
 KILLS_WHILE_WRITING = 5
 
-MARK = "stress: "  # a child process prints what happens behind it
-
 WORKS, SAYS, FAILS, NOT_TRIED = "works", "says what to do", "**fails**", "not tried"
 
 
@@ -75,14 +74,9 @@ def child_command(part: str, *arguments: object) -> list[str]:
     return [sys.executable, __file__, "--child", part, *map(str, arguments)]
 
 
-def marked(output: str) -> list[dict]:
-    """What a child process said: one dictionary per marked line."""
-    return [json.loads(line.removeprefix(MARK)) for line in output.splitlines() if line.startswith(MARK)]
-
-
 def say(**content: object) -> None:
-    # JSON of ASCII alone can be printed in every locale.
-    print(MARK + json.dumps({"at": time.perf_counter(), **content}), flush=True)
+    """Tell the parent what happens, and when."""
+    tell({"at": time.perf_counter(), **content})
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -180,7 +174,7 @@ def train_in_child(folder: Path, seed: int, kill: Kill | None = None) -> list[di
         ) as process,
     ):
         for line in process.stdout:
-            for event in marked(line):
+            for event in told(line):
                 events.append(event)
                 if kill and (event["event"], event["epoch"]) == (kill.event, kill.epoch):
                     threading.Timer(kill.delay, process.kill).start()
@@ -479,7 +473,7 @@ def printed(notebook: NotebookNode) -> list[str]:
 
 def verdict(situation: Situation, output: str, errors: str) -> Row:
     """Judge what the child process of a situation printed on stdout and stderr."""
-    said = marked(output)
+    said = told(output)
     if not said:
         return Row(situation.done, "; ".join(errors.strip().splitlines()[-1:]) or "it ended without a word", FAILS)
     (said,) = said
@@ -515,7 +509,7 @@ def two_at_once(lessons: tuple[str, str] = ("01", "02")) -> Row:
         )
         for lesson in lessons
     ]
-    ends = [marked(process.communicate()[0]) for process in processes]
+    ends = [told(process.communicate()[0]) for process in processes]
     happened, works = [], True
     for lesson, end in zip(lessons, ends, strict=True):
         said = end[0] if end else {"failed": "it ended without a word"}
