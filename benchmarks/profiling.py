@@ -29,7 +29,7 @@ from reference import REFERENCE_FILE  # noqa: E402
 RESULTS_FILE = ROOT / "benchmarks" / "PROFILE.md"
 
 ROUNDS = 5
-STEPS = 100  # per round
+STEPS = 200  # per round
 
 # What Python's profiler calls the functions whose time is told apart; `own` time is without the functions they call.
 SPANS = {
