@@ -237,8 +237,8 @@ COMPARISONS = {
             ),
         ],
         ours=_flat_recipe(
-            name="ours: warm-up and cosine, 4 epochs, batch 128",
-            epochs=4,
+            name="ours: warm-up and cosine, 5 epochs, batch 128",
+            epochs=5,
             build=lambda: build_autoencoder([784, 32])[0],
             fit=_our_fit(learning_rate=0.01),
         ),

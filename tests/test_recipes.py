@@ -42,7 +42,7 @@ def asked(monkeypatch):
 @pytest.mark.parametrize(
     ("key", "expected", "largest_loss"),
     [
-        ("dense", [(50, DENSE), (50, DENSE), (4, DENSE)], 1),
+        ("dense", [(50, DENSE), (50, DENSE), (5, DENSE)], 1),
         ("convolutional", [(50, POOLING), (2, OURS)], 1),
         ("denoising", [(1, DENOISER), (1, DENOISER), (2, UNET)], 1),
         ("vae2", [(30, 134165), (30, 134165), (7, 485396)], 900),
