@@ -1,11 +1,13 @@
 """Measure what every lesson costs, and compute what a hub for a class needs: `make bill`.
 
-Every lesson runs once from top to bottom in a fresh kernel, about ten minutes in all on two cores. The tables go to
-`CLASS.md` beside this file; `JUPYTERHUB.md` says where its numbers belong in a hub's configuration.
+Every lesson runs three times (`--repeats`) from top to bottom in a fresh kernel, about half an hour in all on two cores.
+The tables go to `CLASS.md` beside this file; `JUPYTERHUB.md` says where its numbers belong in a hub's configuration.
 """
 
+import argparse
 import math
 import os
+import statistics
 import subprocess
 import sys
 from pathlib import Path
@@ -37,7 +39,7 @@ CPU_SECONDS = (
 
 
 class Cost(NamedTuple):
-    """What running a lesson once took; the memory in MB, the private part `None` where the system does not tell it."""
+    """What running a lesson took; the memory in MB, the private part `None` where the system does not tell it."""
 
     lesson: str
     cpu_seconds: float
@@ -64,6 +66,18 @@ def measure(notebook: NotebookNode, folder: Path) -> Cost:
     cpu_seconds = float(notebook.cells.pop().outputs[0].text)
     title = notebook.cells[0].source.splitlines()[0].removeprefix("# ")
     return Cost(title, cpu_seconds, run.seconds, run.peak_memory_mb, peak.mb)
+
+
+def typical_time_and_largest_memory(runs: list[Cost]) -> Cost:
+    """Of several runs of a lesson: other programs make a time longer, but a container must hold the largest memory."""
+    lessons, cpu_seconds, seconds, resident_mb, private_mb = zip(*runs, strict=True)
+    return Cost(
+        lessons[0],
+        statistics.median(cpu_seconds),
+        statistics.median(seconds),
+        max(resident_mb),
+        None if None in private_mb else max(private_mb),
+    )
 
 
 def server_mb() -> float:
@@ -179,7 +193,7 @@ def class_table(costs: list[Cost], server: float) -> str:
     return "\n".join(lines)
 
 
-def page(costs: list[Cost], server: float, measured: str) -> str:
+def page(costs: list[Cost], repeats: int, server: float, measured: str) -> str:
     """The whole of `CLASS.md`."""
     guarantee, limit = memory_guarantee(costs, server), memory_limit(costs, server)
     dearest = max(costs, key=lambda cost: cost.cpu_seconds)
@@ -193,10 +207,10 @@ Written by `make bill`: {measured}.
 
 {cost_table(costs)}
 
-CPU seconds are those of the kernel, user and system, over one complete run with its imports. Resident memory counts the
+CPU seconds are those of the kernel, user and system, over a complete run with its imports. Resident memory counts the
 pages of the libraries' files too, which exist once per machine, however many students share them. Private memory is what
 every student needs anew; a container's memory limit must hold it. The JupyterLab server itself, without a notebook,
-holds {server:,.0f} MB of private memory. Times are those of one run and depend on what else the machine did.
+holds {server:,.0f} MB of private memory. Runs of each lesson: {repeats}. The times are the medians, the memory is the largest.
 
 ## What a hub needs
 
@@ -239,19 +253,28 @@ c.Spawner.cpu_guarantee = {cpu_guarantee:.1f}
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--repeats", type=int, default=3)
+    repeats = parser.parse_args().repeats
+    if repeats < 1:
+        parser.error(f"--repeats is {repeats}; expected at least 1.")
+
     costs = []
     for path in notebook_paths():
-        try:
-            cost = measure(read_notebook(path), path.parent)
-        except CellFailed as failure:
-            sys.exit(f"{path.name}, {failure}\n{RESULTS_FILE.name} was left as it was.")
-        print(
-            f"{cost.lesson}: {cost.cpu_seconds:.0f} CPU seconds in {cost.seconds:.0f} s, {cost.resident_mb:,.0f} MB at "
-            f"most, of which a container must hold {cost.memory_mb:,.0f} MB",
-            flush=True,
-        )
-        costs.append(cost)
-    replace_file(RESULTS_FILE, page(costs, server_mb(), machine_and_versions()))
+        runs = []
+        for _ in range(repeats):
+            try:
+                run = measure(read_notebook(path), path.parent)
+            except CellFailed as failure:
+                sys.exit(f"{path.name}, {failure}\n{RESULTS_FILE.name} was left as it was.")
+            print(
+                f"{run.lesson}: {run.cpu_seconds:.0f} CPU seconds in {run.seconds:.0f} s, {run.resident_mb:,.0f} MB at "
+                f"most, of which a container must hold {run.memory_mb:,.0f} MB",
+                flush=True,
+            )
+            runs.append(run)
+        costs.append(typical_time_and_largest_memory(runs))
+    replace_file(RESULTS_FILE, page(costs, repeats, server_mb(), machine_and_versions()))
     print(f"Written to {RESULTS_FILE.name}.")
 
 

@@ -240,9 +240,6 @@ def train(
         optimizer=keras.optimizers.Adam(_warm_up_and_cosine(learning_rate, epochs * steps_per_epoch)),
         loss=loss,
         metrics=metrics,
-        # PyTorch runs one step at a time, and TensorFlow 2.21 fails with more on several devices; elsewhere 50 at once
-        # leave little overhead and still a line that moves.
-        steps_per_execution=1 if BACKEND == "torch" or _replicas() > 1 else min(50, steps_per_epoch),
         jit_compile=jit_compile,
     )
     callbacks = [_StopWhenNotFinite(resume), _ProgressLine(epochs, steps_per_epoch)]
@@ -273,6 +270,9 @@ def train(
             validation_data = readers[1].dataset()
     elif validation_data is not None:
         data["validation_batch_size"] = validation_batch_size
+    # PyTorch runs one step at a time, and TensorFlow 2.21 fails with more on several devices; elsewhere 50 at once leave
+    # little overhead and still a line that moves.
+    model.steps_per_execution = 1 if BACKEND == "torch" or _replicas() > 1 else min(50, steps_per_epoch)
     try:
         history = model.fit(
             **data,
@@ -285,6 +285,10 @@ def train(
     finally:
         for reader in readers:
             reader.close()
+        # `predict` would put as many steps into one graph, where TensorFlow computes several at once, each with memory of
+        # its own that is never given back. The graphs of the training are not needed any more either.
+        model.steps_per_execution = 1
+        model.train_function = model.test_function = None
     if resume is not None:
         history.history = saver.history
         _delete(saver.path)

@@ -172,6 +172,17 @@ def test_measure_gives_the_kernels_own_cost(notebook, tmp_path):
         assert 300 < cost.private_mb < cost.resident_mb
 
 
+def test_of_several_runs_the_median_time_and_the_largest_memory_count():
+    runs = [
+        bill.Cost("01", cpu_seconds=3, seconds=10, resident_mb=5, private_mb=4),
+        bill.Cost("01", cpu_seconds=1, seconds=30, resident_mb=9, private_mb=1),
+        bill.Cost("01", cpu_seconds=2, seconds=11, resident_mb=6, private_mb=2),
+    ]
+    assert bill.typical_time_and_largest_memory(runs) == ("01", 2, 11, 9, 4)
+    unknown = [*runs[:2], runs[2]._replace(private_mb=None)]
+    assert bill.typical_time_and_largest_memory(unknown).private_mb is None
+
+
 def test_server_memory_is_measured_while_it_runs():
     mb = bill.server_mb()
     assert 50 < mb < 500 if sys.platform == "linux" else mb == 0
@@ -230,8 +241,9 @@ def test_class_table_writes_the_formula_out():
 
 
 def test_page_states_what_belongs_into_the_configuration():
-    page = bill.page(COSTS, SERVER, "today, one core")
+    page = bill.page(COSTS, 5, SERVER, "today, one core")
     assert "Written by `make bill`: today, one core." in page
+    assert "Runs of each lesson: 5. " in page
     assert "0.09 + 1.86 = 1.96, rounded up to **2.0 GiB**" in page
     assert "0.09 + 1.86 + 0.93 = 2.89, rounded up to **2.9 GiB**" in page
     assert "3 × 108 / 5,400 = 0.060, rounded up to **0.1 cores**" in page

@@ -158,10 +158,30 @@ def test_arrays_and_model_are_freed_after_a_training_even_a_stopped_one(stopped,
     model = autoencoder()
     with pytest.raises(KeyboardInterrupt) if stopped else contextlib.nullcontext():
         train(model, *arrays[:2], loss="mse", epochs=2, validation_data=tuple(arrays[2:]))
+    assert model.train_function is model.test_function is None  # their graphs too
     left = [weakref.ref(thing) for thing in (model, *arrays)]
     del model, arrays
     gc.collect()
     assert [ref() is None for ref in left] == [True] * 5
+
+
+@pytest.mark.skipif(training.BACKEND == "torch", reason="PyTorch builds no graph")
+def test_a_trained_model_predicts_in_a_graph_of_one_step(x, capsys):
+    """Of as many as in a training, TensorFlow would compute several at once and need the memory of all of them."""
+    shapes = []
+
+    class Watch(keras.layers.Layer):
+        def call(self, x):
+            shapes.append(x.shape)
+            return x
+
+    model = keras.Sequential([keras.Input((6,)), Watch(), keras.layers.Dense(6)])
+    train(model, x, x, loss="mse", epochs=2, batch_size=2, validation_data=(x, x))
+    shapes.clear()
+    predicted = model.predict(x, batch_size=2, verbose=0)
+    assert 1 <= len(shapes) <= 2  # Keras may look at the shapes of the output before
+    np.testing.assert_allclose(predicted, keras.ops.convert_to_numpy(model(x)), rtol=1e-5)
+    assert model.evaluate(x, x, batch_size=3, verbose=0) == pytest.approx(np.mean((predicted - x) ** 2), rel=1e-5)
 
 
 def test_a_model_that_computes_its_loss_itself_needs_no_targets(x, capsys):
