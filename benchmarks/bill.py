@@ -70,14 +70,15 @@ def measure(notebook: NotebookNode, folder: Path) -> Cost:
 
 def typical_time_and_largest_memory(runs: list[Cost]) -> Cost:
     """Of several runs of a lesson: other programs make a time longer, but a container must hold the largest memory."""
-    lessons, cpu_seconds, seconds, resident_mb, private_mb = zip(*runs, strict=True)
-    return Cost(
-        lessons[0],
-        statistics.median(cpu_seconds),
-        statistics.median(seconds),
-        max(resident_mb),
-        None if None in private_mb else max(private_mb),
-    )
+    cpu_seconds = statistics.median(run.cpu_seconds for run in runs)
+    seconds = statistics.median(run.seconds for run in runs)
+    return Cost(runs[0].lesson, cpu_seconds, seconds, *_largest_memory(runs))
+
+
+def _largest_memory(costs: list[Cost]) -> tuple[float, float | None]:
+    """The largest resident and the largest private memory in MB."""
+    private = [cost.private_mb for cost in costs]
+    return max(cost.resident_mb for cost in costs), None if None in private else max(private)
 
 
 def server_mb() -> float:
@@ -147,14 +148,9 @@ def nodes(students: int, cores: int, guarantee: float) -> tuple[int, str]:
 
 def cost_table(costs: list[Cost]) -> str:
     """A line per lesson and one for all: sums of time, maxima of memory."""
-    private = [cost.private_mb for cost in costs]
-    total = Cost(
-        "all lessons",
-        sum(cost.cpu_seconds for cost in costs),
-        sum(cost.seconds for cost in costs),
-        max(cost.resident_mb for cost in costs),
-        None if None in private else max(private),
-    )
+    cpu_seconds = sum(cost.cpu_seconds for cost in costs)
+    seconds = sum(cost.seconds for cost in costs)
+    total = Cost("all lessons", cpu_seconds, seconds, *_largest_memory(costs))
     lines = [
         f"| lesson | CPU seconds | seconds on {cores_here()} cores | peak resident memory | of it private |",
         "|---|---|---|---|---|",
@@ -252,6 +248,20 @@ c.Spawner.cpu_guarantee = {cpu_guarantee:.1f}
 """
 
 
+def measure_lesson(path: Path) -> Cost:
+    """`measure` the lesson in the file `path`, and print what it cost; a cell that fails ends the program."""
+    try:
+        cost = measure(read_notebook(path), path.parent)
+    except CellFailed as failure:
+        sys.exit(f"{path.name}, {failure}\n{RESULTS_FILE.name} was left as it was.")
+    print(
+        f"{cost.lesson}: {cost.cpu_seconds:.0f} CPU seconds in {cost.seconds:.0f} s, {cost.resident_mb:,.0f} MB at "
+        f"most, of which a container must hold {cost.memory_mb:,.0f} MB",
+        flush=True,
+    )
+    return cost
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--repeats", type=int, default=3)
@@ -259,21 +269,9 @@ def main() -> None:
     if repeats < 1:
         parser.error(f"--repeats is {repeats}; expected at least 1.")
 
-    costs = []
-    for path in notebook_paths():
-        runs = []
-        for _ in range(repeats):
-            try:
-                run = measure(read_notebook(path), path.parent)
-            except CellFailed as failure:
-                sys.exit(f"{path.name}, {failure}\n{RESULTS_FILE.name} was left as it was.")
-            print(
-                f"{run.lesson}: {run.cpu_seconds:.0f} CPU seconds in {run.seconds:.0f} s, {run.resident_mb:,.0f} MB at "
-                f"most, of which a container must hold {run.memory_mb:,.0f} MB",
-                flush=True,
-            )
-            runs.append(run)
-        costs.append(typical_time_and_largest_memory(runs))
+    costs = [
+        typical_time_and_largest_memory([measure_lesson(path) for _ in range(repeats)]) for path in notebook_paths()
+    ]
     replace_file(RESULTS_FILE, page(costs, repeats, server_mb(), machine_and_versions()))
     print(f"Written to {RESULTS_FILE.name}.")
 
