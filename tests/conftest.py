@@ -11,6 +11,6 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tools"))
 @pytest.fixture
 def notebook():
     """A notebook that keeps all rules, to be broken by a test."""
-    from sample import sample_notebook
+    from tests.notebooks.sample import sample_notebook
 
     return sample_notebook()

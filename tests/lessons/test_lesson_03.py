@@ -1,0 +1,288 @@
+"""Lesson 03: the noise layers do what they promise, and the judge is the one that the course was built with."""
+
+import hashlib
+
+import numpy as np
+import pytest
+from tools.author import train_judge
+from tests.processes import run_python
+
+from course_utils import data, evaluation
+from course_utils.backend import keras
+from course_utils.lessons import GaussianNoise, Masking, Noise, SaltAndPepper, noisy_copy
+
+KINDS = [GaussianNoise, Masking, SaltAndPepper]
+
+
+def corrupt(layer, x):
+    return keras.ops.convert_to_numpy(layer(x, training=True))
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(0)
+
+
+@pytest.fixture
+def grey():
+    """A thousand pictures, each of 784 pixels of 0.5."""
+    return np.full((1000, 784), 0.5, dtype="float32")
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Noise layers
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("training", [False, None])
+def test_noise_is_there_in_training_only(kind, training, grey):
+    np.testing.assert_array_equal(keras.ops.convert_to_numpy(kind(0.5)(grey, training=training)), grey)
+    assert not np.array_equal(corrupt(kind(0.5), grey), grey)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_noise_is_off_in_predict_and_evaluate_and_on_in_fit(kind, grey):
+    model = keras.Sequential([keras.Input((784,)), kind(0.5, seed=1)])
+    model.compile(loss="mse")
+    np.testing.assert_array_equal(model.predict(grey, verbose=0), grey)
+    assert model.evaluate(grey, grey, verbose=0) == 0
+    assert model.fit(grey, grey, epochs=1, verbose=0).history["loss"][0] > 0.01
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_noise_is_new_in_every_call_for_every_picture_and_every_pixel(kind, grey):
+    layer = kind(0.5, seed=1)
+    first, second = corrupt(layer, grey), corrupt(layer, grey)
+    for a, b in [(first, second), (first[:500], first[500:]), (first[:, :392], first[:, 392:])]:
+        assert abs(np.corrcoef(a.ravel(), b.ravel())[0, 1]) < 0.01
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_noise_is_new_in_every_step_of_a_compiled_training(kind, rng):
+    """With the same noise in every step a table of free numbers would fit the target without error."""
+    x = rng.uniform(size=(64, 784)).astype("float32")
+    model = keras.Sequential([keras.Input((784,)), kind(0.5, seed=1)])
+    model.compile(loss="mse", steps_per_execution=1)
+    losses = model.fit(x, x, batch_size=64, epochs=4, shuffle=False, verbose=0).history["loss"]
+    assert len(set(losses)) == 4
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_same_seed_gives_the_same_series_of_noises(kind, grey):
+    one, two, other = kind(0.5, seed=3), kind(0.5, seed=3), kind(0.5, seed=4)
+    for _ in range(2):
+        noises = [corrupt(layer, grey) for layer in (one, two, other)]
+        np.testing.assert_array_equal(noises[0], noises[1])
+        assert not np.array_equal(noises[0], noises[2])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("shape", [(784,), (28, 28, 1)])
+def test_pictures_stay_pictures(kind, shape, rng):
+    x = rng.uniform(size=(50, *shape)).astype("float32")
+    noisy = corrupt(kind(0.9), x)
+    assert noisy.shape == x.shape
+    assert noisy.dtype == np.float32
+    assert noisy.min() >= 0
+    assert noisy.max() <= 1
+
+
+@pytest.mark.parametrize("amount", [0.05, 0.1])
+def test_gaussian_noise_has_its_mean_and_spread_where_nothing_is_clipped(amount, grey):
+    noise = corrupt(GaussianNoise(amount), grey) - grey
+    assert noise.mean() == pytest.approx(0, abs=5 * amount / np.sqrt(noise.size))
+    assert noise.std() == pytest.approx(amount, rel=0.01)
+    assert np.mean(np.abs(noise) < amount) == pytest.approx(0.6827, abs=0.005)
+
+
+def test_gaussian_noise_on_black_is_half_a_bell(grey):
+    noisy = corrupt(GaussianNoise(0.2), 0 * grey)
+    assert np.mean(noisy == 0) == pytest.approx(0.5, abs=0.005)
+    assert noisy.mean() == pytest.approx(0.2 / np.sqrt(2 * np.pi), rel=0.01)
+
+
+@pytest.mark.parametrize("amount", [0.2, 0.5])
+def test_masking_removes_its_share_and_nothing_else(amount, grey):
+    noisy = corrupt(Masking(amount), grey)
+    assert set(np.unique(noisy)) == {0, 0.5}
+    assert np.mean(noisy == 0) == pytest.approx(amount, abs=0.003)
+
+
+@pytest.mark.parametrize("amount", [0.2, 0.5])
+def test_salt_and_pepper_take_half_of_their_share_each(amount, grey):
+    noisy = corrupt(SaltAndPepper(amount), grey)
+    assert set(np.unique(noisy)) == {0, 0.5, 1}
+    for value in (0, 1):
+        assert np.mean(noisy == value) == pytest.approx(amount / 2, abs=0.003)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_no_noise_of_strength_zero(kind, grey):
+    np.testing.assert_array_equal(corrupt(kind(0.0), grey), grey)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_denoiser_can_be_saved_and_loaded(kind, tmp_path, grey):
+    model = keras.Sequential([keras.Input((784,)), kind(0.25, seed=7), keras.layers.Dense(3)])
+    model.save(tmp_path / "denoiser.keras")
+    loaded = keras.models.load_model(tmp_path / "denoiser.keras")
+    assert type(loaded.layers[0]).__name__ == kind.__name__  # a session with the notebooks has several of that name
+    assert (loaded.layers[0].amount, loaded.layers[0].seed) == (0.25, 7)
+    np.testing.assert_allclose(loaded.predict(grey, verbose=0), model.predict(grey, verbose=0), atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_fixed_noisy_set_depends_on_its_seed_alone(kind, grey):
+    layer = kind(0.5, seed=99)
+    expected = corrupt(kind(0.5, seed=2), grey)
+    np.testing.assert_array_equal(noisy_copy(layer, grey, seed=2), expected)
+    corrupt(layer, grey)
+    keras.utils.set_random_seed(5)
+    np.testing.assert_array_equal(noisy_copy(layer, grey, seed=2), expected)
+    assert not np.array_equal(noisy_copy(layer, grey, seed=3), expected)
+
+
+def test_every_part_of_a_large_noisy_set_has_noise_of_its_own():
+    noisy = noisy_copy(GaussianNoise(0.5), np.full((2500, 4), 0.5, "float32"), seed=2)
+    assert noisy.shape == (2500, 4)
+    assert not np.isclose(noisy[:1000], noisy[1000:2000]).all(axis=1).any()
+    assert not np.isclose(noisy[:500], noisy[2000:]).all(axis=1).any()
+
+
+def test_making_a_noisy_set_does_not_disturb_the_layer(grey):
+    used, untouched = Masking(0.5, seed=1), Masking(0.5, seed=1)
+    noisy_copy(used, grey, seed=2)
+    np.testing.assert_array_equal(corrupt(used, grey), corrupt(untouched, grey))
+
+
+def test_the_protocol_of_the_course_gives_the_noisy_input_of_the_curriculum():
+    _, _, (x_test, _) = data.load_mnist(flat=True)
+    for amount, decibels in [(0.5, 9.4), (1.0, 6.0)]:
+        noisy = noisy_copy(GaussianNoise(amount), x_test, seed=2)
+        assert evaluation.psnr(x_test, noisy) == pytest.approx(decibels, abs=0.1)
+
+
+def test_a_kind_of_noise_without_corrupt_says_so(grey):
+    with pytest.raises(AttributeError, match="corrupt"):
+        Noise(0.5)(grey, training=True)
+
+
+@pytest.mark.parametrize("backend", ["jax", "torch"])
+def test_noise_works_with_other_backends(backend):
+    pytest.importorskip(backend)
+    run_python(
+        "import numpy as np, keras\n"
+        "from course_utils.lessons import GaussianNoise, Masking, SaltAndPepper\n"
+        "x = np.full((256, 784), 0.5, dtype='float32')\n"
+        "for kind in (GaussianNoise, Masking, SaltAndPepper):\n"
+        "    model = keras.Sequential([keras.Input((784,)), kind(0.5, seed=1), keras.layers.Dense(4)])\n"
+        "    model.compile('adam', 'mse')\n"
+        "    model.fit(x, x[:, :4], verbose=0)\n"
+        "    layer = kind(0.5, seed=1)\n"
+        "    a, b = (keras.ops.convert_to_numpy(layer(x, training=True)) for _ in range(2))\n"
+        "    assert not np.array_equal(a, b) and a.min() >= 0 and a.max() <= 1\n"
+        "    assert np.array_equal(keras.ops.convert_to_numpy(layer(x)), x)\n",
+        KERAS_BACKEND=backend,
+    )
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The judge
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def judge():
+    return evaluation.load_judge()
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return data.load_mnist()[2]
+
+
+def test_the_judge_reads_the_test_digits_and_is_the_same_for_every_seed(judge, digits):
+    x, y = digits
+    assert evaluation.judge_accuracy(judge, x, y) >= 0.99
+    keras.utils.set_random_seed(77)
+    again = evaluation.load_judge()
+    np.testing.assert_array_equal(again.predict(x[:50], verbose=0), judge.predict(x[:50], verbose=0))
+
+
+def test_the_judge_gives_probabilities_and_cannot_be_trained(judge, digits):
+    probabilities = judge.predict(digits[0][:100], verbose=0)
+    assert probabilities.shape == (100, 10)
+    np.testing.assert_allclose(probabilities.sum(axis=1), 1, atol=1e-5)
+    assert judge.trainable_weights == []
+
+
+def test_the_features_lead_to_the_judges_answer(judge, digits):
+    x = digits[0][:20]
+    features = evaluation.judge_features(judge).predict(x, verbose=0)
+    assert features.shape == (20, 64)
+    kernel, bias = judge.get_layer("digits").get_weights()
+    logits = features @ kernel + bias
+    expected = np.exp(logits - logits.max(axis=1, keepdims=True))
+    expected /= expected.sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(judge.predict(x, verbose=0), expected, atol=1e-5)
+
+
+def test_judge_accuracy_counts_the_right_answers_in_every_shape(judge, digits):
+    x, y = digits[0][:200], digits[1][:200]
+    right = judge.predict(x, verbose=0).argmax(axis=1)
+    wrong = (right + 1) % 10
+    assert evaluation.judge_accuracy(judge, x, right) == 1
+    assert evaluation.judge_accuracy(judge, x, wrong) == 0
+    assert evaluation.judge_accuracy(judge, x, np.where(np.arange(200) < 50, right, wrong)) == 0.25
+    for shape in [(200, 784), (200, 28, 28)]:
+        assert evaluation.judge_accuracy(judge, x.reshape(shape), y) == evaluation.judge_accuracy(judge, x, y)
+
+
+@pytest.mark.parametrize(
+    ("x", "y"),
+    [
+        (np.zeros((3, 784)), np.zeros(2, dtype=int)),
+        (np.zeros((0, 784)), np.zeros(0, dtype=int)),
+        (np.zeros((3, 784)), np.zeros((3, 10))),
+        (np.zeros((3, 32, 32, 1)), np.zeros(3, dtype=int)),
+    ],
+)
+def test_judge_accuracy_refuses_what_does_not_fit(judge, x, y):
+    with pytest.raises(ValueError, match="expected"):
+        evaluation.judge_accuracy(judge, x, y)
+
+
+def test_the_judges_file_is_small_and_plain():
+    path = data.DATA_FOLDER / evaluation.JUDGE_FILE
+    assert path.stat().st_size <= 600_000
+    assert {array.dtype for array in data.read_verified(path.name).values()} == {np.dtype("float32")}
+
+
+def test_the_training_of_the_judge_can_be_repeated(tmp_path, rng):
+    x, y = rng.uniform(size=(256, 28, 28, 1)).astype("float32"), rng.integers(0, 10, 256)
+    digests = {train_judge.write_weights(train_judge.train_judge(x, y, 1), tmp_path / f"{i}.npz") for i in range(2)}
+    assert len(digests) == 1
+    path = tmp_path / "0.npz"
+    assert digests == {hashlib.sha256(path.read_bytes()).hexdigest()}
+    with np.load(path) as arrays:
+        assert len(arrays.files) == len(evaluation.build_judge().get_weights())
+
+
+def test_shifted_digits_are_the_digits_moved_by_at_most_two_pixels():
+    x = np.zeros((40, 28, 28, 1), dtype="float32")
+    x[np.arange(40), 5:23, 5:23] = np.linspace(0.1, 1, 40)[:, np.newaxis, np.newaxis, np.newaxis]
+    digits = train_judge.ShiftedDigits(x, np.arange(40))
+    seen = set()
+    for _ in range(3):
+        (pictures, labels), *_ = (digits[i] for i in range(len(digits)))
+        assert sorted(labels) == list(range(40))
+        for picture, label in zip(pictures, labels, strict=True):
+            fits = [s for s in SHIFTS if np.array_equal(np.roll(x[label], s, axis=(0, 1)), picture)]
+            assert len(fits) == 1
+            seen.add(fits[0])
+        digits.on_epoch_end()
+    assert {shift for pair in seen for shift in pair} == {-2, -1, 0, 1, 2}
+
+
+SHIFTS = [(down, right) for down in range(-2, 3) for right in range(-2, 3)]

@@ -1,0 +1,63 @@
+"""A small notebook that keeps all rules of `notebook_rules.py`; tests change copies of it."""
+
+import base64
+
+from nbformat import NotebookNode
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+from tools.shared.notebook_files import KERNELSPEC, LANGUAGE_INFO
+from tests.notebooks.notebook_rules import SECTIONS
+
+ALT = "A line that rises from one to two."
+PNG = base64.b64encode(b"not really a picture").decode()
+QUESTION = "<details>\n<summary>Why?</summary>\n\nBecause $x = \\hat{x}$.\n\n</details>"
+STUB = 'def double(x):\n    raise NotImplementedError\n\n\nexercise("98.double", double)'
+SOLUTION = (
+    "<details>\n<summary>Solution</summary>\n\n```python\ndef double(x):\n    return 2 * x\n```\n\nTempting:\n\n"
+    "```python\ndef double(x):\n    return x * x\n```\n\n</details>"
+)
+
+
+def markdown(name: str, source: str, *tags: str) -> NotebookNode:
+    return new_markdown_cell(source, id=name, metadata={"tags": list(tags)} if tags else {})
+
+
+def code(name: str, source: str, *tags: str, outputs: tuple = ()) -> NotebookNode:
+    return new_code_cell(source, id=name, metadata={"tags": list(tags)} if tags else {}, outputs=list(outputs))
+
+
+def figure(alt: str = ALT) -> NotebookNode:
+    return new_output("display_data", data={"image/png": PNG}, metadata={"image/png": {"alt": alt}})
+
+
+def drawing(alt: str = ALT) -> NotebookNode:
+    return new_output("display_data", data={"text/html": f'<img alt="{alt}" src="data:image/svg+xml;base64,{PNG}">'})
+
+
+def stream(text: str, name: str = "stdout") -> NotebookNode:
+    return new_output("stream", text=text, name=name)
+
+
+def sample_notebook() -> NotebookNode:
+    """Executed, with a figure, a drawing, four questions and three exercises."""
+    cells = [
+        markdown("title", "# 98 · A sample & nothing more"),
+        markdown("badge", "[Open in Colab](https://example.org)", "badge"),
+        code("bootstrap", "pass", "bootstrap"),
+        code("setup", "from course_utils.checks import checkpoint, exercise", "setup"),
+        *(markdown(f"section-{i}", f"## {title}\n\n$$z = f(x)$$") for i, title in enumerate(SECTIONS)),
+        code("definition", "def identity(x):\n    return x", "export"),
+        code("figure", "print(identity(1))", outputs=(stream("1\n"), figure(), drawing())),
+        code("checkpoint", 'checkpoint("98.one", identity(1), if_not="Is one still one?")', "checkpoint"),
+        *(markdown(f"question-{i}", QUESTION) for i in range(4)),
+    ]
+    for i in range(3):
+        cells += [code(f"exercise-{i}", STUB, "exercise"), markdown(f"solution-{i}", SOLUTION, "solution")]
+    metadata = {
+        "kernelspec": dict(KERNELSPEC),
+        "language_info": dict(LANGUAGE_INFO),
+        "course": {"idea": "show what a notebook needs", "headline": "one is {98.one:.2f}"},
+    }
+    notebook = new_notebook(cells=cells, metadata=metadata)
+    for count, cell in enumerate((cell for cell in cells if cell.cell_type == "code"), start=1):
+        cell.execution_count = count
+    return notebook

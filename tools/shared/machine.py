@@ -1,0 +1,61 @@
+"""What a measurement says about its machine, and how much memory its child processes hold."""
+
+import datetime
+import os
+import platform
+import threading
+from importlib.metadata import version
+
+import psutil
+
+SAMPLING_SECONDS = 0.2  # looking more often would disturb what is timed
+
+
+def usable_cores() -> int:
+    """Cores that this process may use: in a container fewer than the machine has."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def machine() -> str:
+    """Today's date, the system, the processor and how many of its cores this process may use."""
+    return f"{datetime.date.today()}, {platform.system()} on {platform.machine()} with {usable_cores()} CPU cores"
+
+
+def machine_and_versions() -> str:
+    """`machine()`, and the versions of Python and of what computes."""
+    versions = ", ".join(f"{name} {version(name)}" for name in ("keras", "tensorflow", "numpy"))
+    return f"{machine()}, Python {platform.python_version()}, {versions}"
+
+
+def children_private_mb() -> float:
+    """Memory in MB that this program's child processes share with no other process (psutil's unique set size)."""
+    total = 0
+    for process in psutil.Process().children(recursive=True):
+        try:
+            total += process.memory_full_info().uss
+        except psutil.Error:  # it has ended in the meantime
+            continue
+    return total / 1e6
+
+
+class PeakPrivateMemory:
+    """Looks at `children_private_mb` again and again while a `with` block runs; the highest value is in `mb`."""
+
+    def __init__(self, look=children_private_mb):
+        self.mb = 0.0
+        self._look = look
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._sample, daemon=True)
+
+    def _sample(self) -> None:
+        while not self._ended.wait(SAMPLING_SECONDS):
+            self.mb = max(self.mb, self._look())
+
+    def __enter__(self) -> "PeakPrivateMemory":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_) -> None:
+        self._ended.set()
+        self._thread.join()
+        self.mb = max(self.mb, self._look())
