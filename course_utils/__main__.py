@@ -24,9 +24,9 @@ INSTALL = f"run `{sys.executable} -m pip install -r requirements.txt` in the cou
 PROBE = """
 import json
 from course_utils.backend import BACKEND, keras
-from course_utils.training import _prepare_devices, _usable_cores
-gpus = [name for name, _ in _prepare_devices(1)]
-print(json.dumps({"keras": keras.__version__, "backend": BACKEND, "gpus": gpus, "cores": _usable_cores()}))
+from course_utils.devices import prepare_devices, usable_cores
+gpus = [name for name, _ in prepare_devices()]
+print(json.dumps({"keras": keras.__version__, "backend": BACKEND, "gpus": gpus, "cores": usable_cores()}))
 """
 
 Line = tuple[bool, str]
@@ -56,7 +56,7 @@ def packages() -> Iterator[Line]:
 
 
 def backend() -> Iterator[Line]:
-    done = subprocess.run([sys.executable, "-c", PROBE], capture_output=True, text=True, check=False)
+    done = subprocess.run([sys.executable, "-c", PROBE], capture_output=True, text=True, timeout=300)
     if done.returncode:
         reason = (done.stderr.strip() or f"it ended with status {done.returncode}").splitlines()[-1]
         yield False, f"the Keras backend does not start ({reason}): {INSTALL}; COURSE_DEBUG=1 shows more"

@@ -1,15 +1,33 @@
-"""Import Keras without the messages that TensorFlow writes when it starts.
-
-TensorFlow 2.21 writes to file descriptor 2 before any Python setting can stop it, at the import and again at the first
-use of a device. A notebook would store these lines as errors. Here both happen once, with the descriptor turned away.
-Set `COURSE_DEBUG=1` to see the messages, for example when a GPU is not found.
+"""Import Keras quietly, with a memory allocator that keeps what it has.
 
 Import Keras from here inside the package: `from course_utils.backend import keras`.
+
+**Messages.** TensorFlow 2.21 writes to file descriptor 2 before any Python setting can stop it, at the import and again at
+the first use of a device. A notebook would store these lines as errors. Here both happen once, with the descriptor turned
+away. `COURSE_DEBUG=1` shows the messages, for example when a GPU is not found.
+
+**Memory.** A training step needs large arrays for a moment, thousands of times. glibc's `malloc` returns each of them to
+the kernel at once, and the kernel clears every page anew when the next step asks for it: on a virtual machine that is a
+third or more of all processor time (`reports/ALLOCATOR.md`). So two settings are made before TensorFlow starts: its own
+caching allocator, and a `malloc` that keeps free memory. The process holds a little more memory in exchange.
+`COURSE_ALLOCATOR=system` leaves everything as it is; where there is no glibc, nothing is set.
 """
 
 import contextlib
+import ctypes
 import os
+import sys
 from collections.abc import Iterator
+
+BACKENDS = {"tensorflow": "TensorFlow", "jax": "JAX", "torch": "PyTorch"}
+
+# Parameters of glibc's mallopt(3), with the names of <malloc.h>.
+_MALLOC_SETTINGS = {
+    "M_ARENA_MAX": (-8, 1),  # one heap, so that what one thread frees another one can use
+    "M_MMAP_THRESHOLD": (-3, 2**30),  # from the heap, not from the kernel: every array below 1 GiB
+    "M_TRIM_THRESHOLD": (-1, 2**31 - 1),  # a free end of the heap is not given back
+    "M_TOP_PAD": (-2, 64 * 2**20),  # the heap grows by 64 MiB at a time
+}
 
 
 @contextlib.contextmanager
@@ -29,12 +47,46 @@ def silenced_stderr() -> Iterator[None]:
         os.close(saved)
 
 
+def keep_freed_memory() -> bool:
+    """Let TensorFlow and glibc keep the memory that is freed, for the next step; call it before TensorFlow is imported.
+
+    Returns:
+        Whether it was set: not with `COURSE_ALLOCATOR=system`, and not where the C library is not glibc.
+
+    Raises:
+        ValueError: `COURSE_ALLOCATOR` is neither `"keep"` nor `"system"`.
+    """
+    choice = os.environ.get("COURSE_ALLOCATOR", "keep")
+    if choice not in ("keep", "system"):
+        raise ValueError(f"The environment variable COURSE_ALLOCATOR is {choice!r}; expected 'keep' or 'system'.")
+    if choice == "system" or not sys.platform.startswith("linux"):
+        return False
+    libc = ctypes.CDLL(None)
+    if not hasattr(libc, "gnu_get_libc_version"):
+        return False
+    os.environ.setdefault("TF_CPU_ALLOCATOR_USE_BFC", "true")
+    for parameter, value in _MALLOC_SETTINGS.values():
+        libc.mallopt(parameter, value)
+    return True
+
+
+def _require_supported(backend: str, where: str) -> None:
+    if backend not in BACKENDS:
+        raise ImportError(
+            f"The Keras backend is {backend!r} ({where}), but the course trains models, which only {', '.join(BACKENDS)} "
+            "can do: start Python with the environment variable KERAS_BACKEND set to one of them, or without it."
+        )
+
+
+_require_supported(os.environ.get("KERAS_BACKEND") or "tensorflow", "from the environment variable KERAS_BACKEND")
+keep_freed_memory()
 if os.environ.get("COURSE_DEBUG") != "1":
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 with silenced_stderr():
     import keras
 
-BACKEND = keras.backend.backend()  # "tensorflow", "jax" or "torch": chosen by KERAS_BACKEND before the first import
+BACKEND = keras.backend.backend()  # chosen by KERAS_BACKEND or keras.json before the first import
+_require_supported(BACKEND, "from the file keras.json in Keras' own folder")
 
-__all__ = ["BACKEND", "keras", "silenced_stderr"]
+__all__ = ["BACKEND", "BACKENDS", "keep_freed_memory", "keras", "silenced_stderr"]

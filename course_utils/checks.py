@@ -1,4 +1,4 @@
-"""`checkpoint` compares a result with what was measured before; `exercise` checks a student's answer and gives a hint.
+"""`checkpoint` compares a result with what was measured before.
 
 The bands stand in `reference.json`, which `make reference` writes: for each named result the mean and the spread over
 runs with different seeds, and the interval in which one further run falls with a probability of 99.99 %.
@@ -8,7 +8,6 @@ import functools
 import json
 import math
 import os
-from collections.abc import Callable
 
 from course_utils import PACKAGE_FOLDER
 
@@ -95,69 +94,3 @@ def results_table() -> None:
         band = _reference()["results"].get(name)
         reference = f"{band['mean']:.4g} ± {band['std']:.1g}" if band else "not measured"
         print(f"{name:34}{value:12.4g}{reference:>22}")
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# Exercises
-# ---------------------------------------------------------------------------------------------------------------------
-
-
-class NotYet(Exception):
-    """Raised by an exercise's check: what is missing in the answer, in a sentence."""
-
-
-_exercises: dict[str, tuple[Callable, str]] = {}
-
-
-def require(condition: bool, missing: str) -> None:
-    """In an exercise's check: raise `NotYet` with the sentence `missing` unless the condition holds."""
-    if not condition:
-        raise NotYet(missing)
-
-
-def register_exercise(name: str, hint: str) -> Callable[[Callable], Callable]:
-    """Decorate a function `check(answer)` that raises `NotYet` for a wrong answer; `hint` follows its message."""
-
-    def register(check: Callable) -> Callable:
-        _exercises[name] = check, hint
-        return check
-
-    return register
-
-
-def exercise(name: str, answer) -> None:
-    """Check the answer to an exercise and print the verdict, with a hint if something is missing.
-
-    A wrong answer never raises, so that a notebook with open exercises runs to its end.
-
-    Args:
-        name: the exercise's name, such as `"01.parameters"`.
-        answer: what the exercise asks for, usually a function or a layer class that you wrote.
-
-    Raises:
-        KeyError: there is no exercise of this name.
-    """
-    missing = what_is_missing(name, answer)
-    if missing is None:
-        print(f"✓ Exercise {name} is solved.")
-    else:
-        print(f"✗ Exercise {name}: {missing}\n  Hint: {_exercises[name][1]}")
-
-
-def what_is_missing(name: str, answer) -> str | None:
-    """What the answer to the exercise `name` lacks, in a sentence; `None` if it is right. Raises as `exercise` does."""
-    import course_utils.exercises  # noqa: F401  registers the checks; it imports this module in turn
-
-    if name not in _exercises:
-        raise KeyError(f"There is no exercise {name!r}; expected one of {sorted(_exercises)}.")
-    check, _ = _exercises[name]
-    try:
-        check(answer)
-    except NotYet as missing:
-        return str(missing)
-    except NotImplementedError:
-        return "it is still the empty stub."
-    except Exception as error:
-        # Whatever the student's code raises is part of the answer: it is shown, and the lesson goes on.
-        return f"your code raised {type(error).__name__}: {error}"
-    return None

@@ -1,7 +1,7 @@
 """MNIST and the Fashion-MNIST test images, read from files inside the package: no download, ever.
 
 Every file is compared with its SHA-256 digest before it is opened, so a damaged copy cannot train a model unnoticed.
-Where the files come from and under which licences they are used is written in `data/README.md`.
+Where the files come from and under which licences they are used is written in `data_files/README.md`.
 """
 
 import hashlib
@@ -11,9 +11,9 @@ import numpy as np
 
 from course_utils import PACKAGE_FOLDER
 
-DATA_FOLDER = PACKAGE_FOLDER / "data"
+DATA_FOLDER = PACKAGE_FOLDER / "data_files"
 
-# The digest of each data file; `tools/make_data.py` and `tools/train_judge.py` print it when they build the file.
+# The digest of each data file; `tools/author/make_data.py` and `tools/author/train_judge.py` print it when they build the file.
 SHA256 = {
     "mnist.npz": "06af5dfe73b70e3bc1c36439982b18a8d76803db9b544f6fdf838a37fbb01b64",
     "fashion_mnist_test.npz": "40cc5f7c7185a3f578d2e072deede39bcb9b9eedb4b716e70d55777fd0a88138",
@@ -34,15 +34,15 @@ class DataFileError(RuntimeError):
     """A data file of the course is missing or is not the file that the course was built with."""
 
 
-def read_verified(name: str) -> dict[str, np.ndarray]:
-    """Read all arrays of the data file `name` after comparing the file with its SHA-256 digest.
+def read_verified(name: str, *keys: str) -> dict[str, np.ndarray]:
+    """Read the arrays `keys`, or all, of the data file `name` after comparing the file with its SHA-256 digest.
 
     Raises:
         DataFileError: the file is missing, cannot be read, or its digest differs. The message names the file, says what
             is wrong and what to do.
     """
     path = DATA_FOLDER / name
-    remedy = "restore it with `git checkout -- course_utils/data`, or install the course again"
+    remedy = "restore it with `git checkout -- course_utils/data_files`, or install the course again"
     try:
         content = path.read_bytes()
     except FileNotFoundError:
@@ -57,11 +57,11 @@ def read_verified(name: str) -> dict[str, np.ndarray]:
         )
     # The verified bytes themselves are opened, not the file again.
     with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
-        return {key: arrays[key] for key in arrays.files}
+        return {key: arrays[key] for key in keys or arrays.files}
 
 
 def _to_float(images: np.ndarray, flat: bool) -> np.ndarray:
-    """Grey values 0…255 of shape `(n, 28, 28)` to float32 in [0, 1], `(n, 28, 28, 1)` or `(n, 784)`."""
+    """Gray values 0…255 of shape `(n, 28, 28)` to float32 in [0, 1], `(n, 28, 28, 1)` or `(n, 784)`."""
     scaled = np.divide(images, np.float32(255), dtype=np.float32)
     return scaled.reshape(len(images), -1) if flat else scaled[..., np.newaxis]
 

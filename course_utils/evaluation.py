@@ -6,6 +6,7 @@ from sklearn.decomposition import PCA
 
 from course_utils.backend import keras
 from course_utils.data import read_verified
+from course_utils.splits import refuse_test_digits
 
 JUDGE_FILE = "judge.npz"
 
@@ -36,7 +37,7 @@ def bce(x: np.ndarray, x_hat: np.ndarray) -> float:
 
 
 def bce_floor(x: np.ndarray) -> float:
-    """The lowest binary cross-entropy that any reconstruction of the grey pixels `x` can have, in nats per pixel.
+    """The lowest binary cross-entropy that any reconstruction of the gray pixels `x` can have, in nats per pixel.
 
     It is the pixels' own entropy −x·log x − (1−x)·log(1−x), reached by x̂ = x; only for black and white pixels is it zero.
 
@@ -67,16 +68,27 @@ def psnr(x: np.ndarray, x_hat: np.ndarray) -> float:
         return float(np.mean(-10 * np.log10(error)))
 
 
-def mean_image(x_train: np.ndarray, n: int) -> np.ndarray:
-    """The laziest reconstruction: the mean training image, for each of `n` images; shape `(n, ...)`."""
+def mean_image(x_train: np.ndarray, n: int, *, allow_test_digits: bool = False) -> np.ndarray:
+    """The laziest reconstruction: the mean training image, for each of `n` images; shape `(n, ...)`.
+
+    Raises:
+        TestDigitsError: MNIST's test digits are in `x_train`, and `allow_test_digits` does not say that this is meant.
+    """
+    if not allow_test_digits:
+        refuse_test_digits("mean_image", x_train)
     return np.broadcast_to(x_train.mean(axis=0), (n, *x_train.shape[1:]))
 
 
-def fit_pca(x_train: np.ndarray, n_components: int) -> PCA:
+def fit_pca(x_train: np.ndarray, n_components: int, *, allow_test_digits: bool = False) -> PCA:
     """Principal component analysis of flat images `(n, pixels)` by scikit-learn, through the covariance matrix.
 
     The components come in the order of falling variance, so one fit with the largest number serves every smaller one.
+
+    Raises:
+        TestDigitsError: MNIST's test digits are in `x_train`, and `allow_test_digits` does not say that this is meant.
     """
+    if not allow_test_digits:
+        refuse_test_digits("fit_pca", x_train)
     return PCA(n_components=n_components, svd_solver="covariance_eigh").fit(x_train)
 
 
@@ -124,8 +136,8 @@ def relative_shift(before: np.ndarray, after: np.ndarray, others: np.ndarray) ->
 def build_judge() -> keras.Model:
     """The untrained digit classifier that judges denoised and generated digits: pictures to ten probabilities.
 
-    Three convolutions with batch normalisation, each followed by pooling, then the layer `"features"` of 64 numbers and a
-    softmax. `tools/train_judge.py` trains it once for the course; lessons take it from `load_judge`.
+    Three convolutions with batch normalization, each followed by pooling, then the layer `"features"` of 64 numbers and a
+    softmax. `tools/author/train_judge.py` trains it once for the course; lessons take it from `load_judge`.
     """
     layers = keras.layers
     judge = keras.Sequential([keras.Input((28, 28, 1))], name="judge")
@@ -158,14 +170,6 @@ def load_judge() -> keras.Model:
     judge.set_weights([arrays[name] for name in sorted(arrays)])
     judge.trainable = False
     return judge
-
-
-def judge_features(judge: keras.Model) -> keras.Model:
-    """The judge without its last layer: pictures `(n, 28, 28, 1)` to 64 features each, for distances between sets of digits.
-
-    It shares its weights with `judge`.
-    """
-    return keras.Model(judge.inputs, judge.get_layer("features").output, name="judge_features")
 
 
 def judge_accuracy(judge: keras.Model, x: np.ndarray, y: np.ndarray) -> float:

@@ -1,6 +1,7 @@
 """Figures of the course: one style, readable from the last row, each with a text for those who cannot see it."""
 
 import base64
+from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -9,36 +10,42 @@ from matplotlib.figure import Figure
 
 from course_utils import PACKAGE_FOLDER
 
-# Okabe & Ito's colours for colour-blind readers (black last), and two greys to make ten, one per digit.
+# Okabe & Ito's colors for color-blind readers (black last), and two grays to make ten, one per digit.
 COLOURS = (
     "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#F0E442", "#000000", "#999999", "#8C510A",
 )  # fmt: skip
 
-# One per curve, with the first eight colours.
+# One per curve, with the first eight colors.
 MARKERS = "osD^vP*X"
 
 SHORTEST_ALT = 20
 
+# Inside an installed package, or beside it in the repository, where the drawings are a folder of their own.
+IMAGE_FOLDERS = (PACKAGE_FOLDER / "images", PACKAGE_FOLDER.parent / "images")
+
 # Wide enough for a slide, and never more.
 WIDTH, HEIGHT = 8.0, 4.2
 
-plt.rcParams.update(
-    {
-        "figure.figsize": (WIDTH, HEIGHT),
-        "figure.dpi": 110,
-        "figure.facecolor": "white",
-        "axes.prop_cycle": plt.cycler(color=COLOURS[:8]),
-        "axes.spines.top": False,
-        "axes.spines.right": False,
-        "axes.grid": True,
-        "grid.alpha": 0.3,
-        "font.size": 13,
-        "axes.titlesize": 14,
-        "legend.frameon": False,
-        "lines.linewidth": 2.2,
-        "image.cmap": "gray",
-    }
-)
+STYLE = {
+    "figure.figsize": (WIDTH, HEIGHT),
+    "figure.dpi": 110,
+    "figure.facecolor": "white",
+    "axes.prop_cycle": plt.cycler(color=COLOURS[:8]),
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.alpha": 0.3,
+    "font.size": 13,
+    "axes.titlesize": 14,
+    "legend.frameon": False,
+    "lines.linewidth": 2.2,
+    "image.cmap": "gray",
+}
+
+
+def use_style() -> None:
+    """Draw every figure of this session in the course's style; `setup` calls it."""
+    plt.rcParams.update(STYLE)
 
 
 def show(fig: Figure, *, alt: str) -> None:
@@ -59,7 +66,7 @@ def show(fig: Figure, *, alt: str) -> None:
 
 
 def diagram(name: str, *, alt: str) -> None:
-    """Display one of the course's drawings, `images/<name>.svg` in the package, so that it shows in Colab too.
+    """Display one of the course's drawings, `images/<name>.svg`, which is part of the package and so shows in Colab too.
 
     Args:
         name: the file's name without `.svg`.
@@ -69,7 +76,7 @@ def diagram(name: str, *, alt: str) -> None:
         ValueError: `alt` is too short to say anything, or there is no such drawing.
     """
     _require_alt(alt)
-    folder = PACKAGE_FOLDER / "images"
+    folder = next(filter(Path.is_dir, IMAGE_FOLDERS), IMAGE_FOLDERS[0])
     path = folder / f"{name}.svg"
     if not path.exists():
         known = ", ".join(sorted(p.stem for p in folder.glob("*.svg")))
@@ -81,7 +88,7 @@ def diagram(name: str, *, alt: str) -> None:
 
 
 def show_images(rows: dict[str, np.ndarray], *, alt: str, titles: list[str] | None = None) -> None:
-    """Show rows of grey images, one label per row.
+    """Show rows of gray images, one label per row.
 
     Args:
         rows: label → images in [0, 1], shape `(n, 28, 28)`, `(n, 28, 28, 1)` or flat `(n, 784)`; the rows may differ in
@@ -128,7 +135,7 @@ def _as_pictures(images: np.ndarray) -> np.ndarray:
     images = np.asarray(images)
     side = round(np.sqrt(images[0].size))
     if side * side != images[0].size:
-        raise ValueError(f"expected square grey images, but one has the shape {images[0].shape}.")
+        raise ValueError(f"expected square gray images, but one has the shape {images[0].shape}.")
     return images.reshape(len(images), side, side)
 
 
@@ -149,7 +156,7 @@ def plot_learning_curves(
     """
     if not 1 <= len(curves) <= len(MARKERS):
         raise ValueError(f"expected 1 to {len(MARKERS)} curves, but there are {len(curves)}.")
-    fig, axis = plt.subplots(layout="constrained")
+    fig, axis = plt.subplots(figsize=(WIDTH, HEIGHT), layout="constrained")
     for (label, values), marker in zip(curves.items(), MARKERS, strict=False):
         axis.plot(range(1, len(values) + 1), values, marker=marker, label=label)
     if floor is not None:
@@ -163,7 +170,7 @@ def plot_learning_curves(
 
 
 def scatter_codes(z: np.ndarray, y: np.ndarray, *, alt: str, title: str = "") -> None:
-    """Draw two-dimensional codes as points coloured by digit, each digit's name at or near the median of its points.
+    """Draw two-dimensional codes as points colored by digit, each digit's name at or near the median of its points.
 
     Args:
         z: codes, shape `(n, 2)`.

@@ -10,7 +10,7 @@ from nbclient import NotebookClient
 
 def environment(**variables: str) -> dict[str, str]:
     """The variables of this process without those of the course, and with `variables`."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("COURSE_", "TF_CPP_"))}
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("COURSE_", "TF_CP"))}
     return kept | variables
 
 

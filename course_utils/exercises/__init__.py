@@ -11,3 +11,6 @@ from course_utils.exercises import lesson_04 as lesson_04
 from course_utils.exercises import lesson_05 as lesson_05
 from course_utils.exercises import lesson_06 as lesson_06
 from course_utils.exercises import lesson_07 as lesson_07
+from course_utils.exercises.registry import exercise, exercise_names, what_is_missing
+
+__all__ = ["exercise", "exercise_names", "what_is_missing"]

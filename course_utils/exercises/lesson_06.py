@@ -3,7 +3,7 @@
 import numpy as np
 
 from course_utils.backend import keras
-from course_utils.checks import register_exercise, require
+from course_utils.exercises.registry import register_exercise, require
 
 
 @register_exercise(

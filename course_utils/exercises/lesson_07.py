@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 from scipy import stats
 
-from course_utils.checks import register_exercise, require
+from course_utils.exercises.registry import register_exercise, require
 
 
 @register_exercise(

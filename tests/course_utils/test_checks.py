@@ -1,15 +1,13 @@
-"""`checkpoint` says on which side of its band a result lies and why; `exercise` gives a hint and never stops a lesson."""
+"""`checkpoint` says on which side of its band a result lies and why."""
 
 import ast
 import json
 import math
-import re
 
 import pytest
-from tools.shared.notebook_files import code_cells, has_tag, notebook_paths, read_notebook
 
-import course_utils.exercises  # noqa: F401  registers the checks
 from course_utils import checks
+from tools.shared.notebook_files import code_cells, has_tag, notebook_paths, read_notebook
 
 BAND = {"mean": 0.092, "std": 0.0004, "seeds": 5, "low": 0.09, "high": 0.094}
 CAUSE = "Did you train for all epochs?"
@@ -23,18 +21,6 @@ def fresh_session(monkeypatch):
     monkeypatch.setattr(checks, "_results", {})
     monkeypatch.delenv("COURSE_STRICT", raising=False)
     monkeypatch.delenv("COURSE_RECORD", raising=False)
-
-
-@pytest.fixture
-def addition(monkeypatch):
-    """An exercise whose answer is a function that adds two numbers."""
-
-    def check(answer):
-        if answer(2, 3) != 5:
-            raise checks.NotYet("2 and 3 should give 5.")
-
-    monkeypatch.setattr(checks, "_exercises", dict(checks._exercises))
-    checks.register_exercise("00.addition", hint="use the plus sign.")(check)
 
 
 @pytest.mark.parametrize("value", [0.09, 0.092, 0.094])
@@ -159,61 +145,6 @@ def test_the_results_table_without_results_says_what_to_do(capsys):
     assert capsys.readouterr().out == "No checkpoint was reached yet: run the cells above first.\n"
 
 
-def test_an_unknown_exercise_is_refused_with_the_known_names():
-    with pytest.raises(KeyError, match=r"no exercise '01\.nothing'; expected one of .*'01\.parameters'"):
-        checks.exercise("01.nothing", None)
-
-
-def test_a_right_answer_is_solved(addition, capsys):
-    assert checks.what_is_missing("00.addition", lambda a, b: a + b) is None
-    checks.exercise("00.addition", lambda a, b: a + b)
-    assert capsys.readouterr().out == "✓ Exercise 00.addition is solved.\n"
-
-
-def stub(a, b):
-    raise NotImplementedError
-
-
-def broken(a, b):
-    raise ZeroDivisionError("division by zero")
-
-
-def asserting(a, b):
-    raise AssertionError("mine")
-
-
-@pytest.mark.parametrize(
-    ("answer", "words"),
-    [
-        (lambda a, b: a * b, "2 and 3 should give 5."),
-        (stub, "it is still the empty stub."),
-        (broken, "your code raised ZeroDivisionError: division by zero"),
-        (asserting, "your code raised AssertionError: mine"),
-        (None, "your code raised TypeError: 'NoneType' object is not callable"),
-        (5, "your code raised TypeError: 'int' object is not callable"),
-        ("x", "your code raised TypeError: 'str' object is not callable"),
-    ],
-)
-def test_a_wrong_answer_gets_a_verdict_and_the_hint_and_never_raises(answer, words, addition, capsys):
-    assert checks.what_is_missing("00.addition", answer) == words
-    checks.exercise("00.addition", answer)
-    assert capsys.readouterr().out == f"✗ Exercise 00.addition: {words}\n  Hint: use the plus sign.\n"
-
-
-@pytest.mark.parametrize("name", sorted(checks._exercises))
-@pytest.mark.parametrize("answer", [None, 5, "x", stub, broken], ids=["None", "number", "text", "stub", "broken"])
-def test_every_exercise_of_the_course_survives_an_answer_of_the_wrong_kind(name, answer, capsys):
-    assert checks.what_is_missing(name, answer)
-    checks.exercise(name, answer)
-    assert capsys.readouterr().out.startswith(f"✗ Exercise {name}: ")
-
-
-def test_the_exercises_of_the_course_are_named_by_lesson_and_topic():
-    assert checks._exercises
-    for name in checks._exercises:
-        assert re.fullmatch(r"\d\d\.[a-z_]+", name)
-
-
 def test_every_stored_band_holds_its_own_mean_and_was_measured_over_five_seeds():
     for name, band in json.loads(checks.REFERENCE_FILE.read_text(encoding="utf-8"))["results"].items():
         assert band["low"] <= band["mean"] <= band["high"], name
@@ -237,12 +168,10 @@ def claims_of_the_lessons() -> dict[str, dict[str, float]]:
     return claims
 
 
-def test_every_claim_held_for_every_seed_and_its_band_alone_would_not_show_it():
+def test_every_claim_held_for_every_seed():
     bands = json.loads(checks.REFERENCE_FILE.read_text(encoding="utf-8"))["results"]
     claims = claims_of_the_lessons()
     assert claims
     for name, bounds in claims.items():
         for side, bound in bounds.items():
-            values, edge = bands[name]["values"], bands[name]["low" if side == "above" else "high"]
-            assert all(value > bound if side == "above" else value < bound for value in values), name
-            assert edge <= bound if side == "above" else edge >= bound, f"{name}: its band says so already"
+            assert all(value > bound if side == "above" else value < bound for value in bands[name]["values"]), name

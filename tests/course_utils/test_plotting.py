@@ -7,10 +7,10 @@ import inspect
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
-from tests.processes import run_notebook
 from matplotlib.legend import Legend
 
 from course_utils import plotting
+from tests.processes import run_notebook
 
 ALT = "Ten digits above their reconstructions."
 
@@ -45,7 +45,7 @@ def drawings(monkeypatch, tmp_path):
     folder.mkdir()
     for name in ("autoencoder", "vae"):
         (folder / f"{name}.svg").write_text(f"<svg><!-- {name} --></svg>", encoding="utf-8")
-    monkeypatch.setattr(plotting, "PACKAGE_FOLDER", tmp_path)
+    monkeypatch.setattr(plotting, "IMAGE_FOLDERS", (tmp_path / "none", folder))
 
 
 def images(n, *shape):
@@ -61,7 +61,7 @@ def public_functions():
     return [
         (name, function)
         for name, function in inspect.getmembers(plotting, inspect.isfunction)
-        if function.__module__ == plotting.__name__ and not name.startswith("_")
+        if function.__module__ == plotting.__name__ and not name.startswith("_") and name != "use_style"
     ]
 
 
@@ -142,8 +142,8 @@ def test_empty_and_overlong_rows_are_refused(rows, displayed):
 
 
 @pytest.mark.parametrize("shape", [(783,), (28, 14), (28, 28, 3)])
-def test_images_that_are_not_square_and_grey_are_refused_and_leave_no_figure(shape, displayed):
-    with pytest.raises(ValueError, match="expected square grey images"):
+def test_images_that_are_not_square_and_gray_are_refused_and_leave_no_figure(shape, displayed):
+    with pytest.raises(ValueError, match="expected square gray images"):
         plotting.show_images({"x": images(2, *shape)}, alt=ALT)
     assert plt.get_fignums() == []
 

@@ -11,11 +11,11 @@ import sys
 
 import numpy as np
 import pytest
-from tests.processes import environment, run_python
 
-from course_utils import training
-from course_utils.backend import keras
+from course_utils import callbacks, resume
+from course_utils.backend import BACKEND, keras
 from course_utils.training import TrainingError, train
+from tests.processes import environment, run_python
 
 # Six epochs of 64 steps. With STALL it stops in the middle of the fourth epoch, says so and waits for its end.
 SCRIPT = """
@@ -32,14 +32,14 @@ def fit(seed, resume=None):
     keras.utils.set_random_seed(seed)
     sizes = [(16, "relu"), (3, None), (16, "relu"), (20, None)]
     layers = [keras.layers.Dense(units, activation=activation) for units, activation in sizes]
-    model = keras.Sequential([keras.Input((20,)), *layers])
+    model = keras.Sequential([keras.Input((20,)), keras.layers.GaussianNoise(0.1), *layers])
     history = training.train(
         model, x[:512], x[:512], validation_data=(x[512:], x[512:]), loss="mse", epochs=6, batch_size=8,
         learning_rate=0.01, resume=resume,
     )
     return history.history, int(model.optimizer.iterations)
 
-class Stalling(training._ProgressLine):
+class Stalling(training.ProgressLine):
     def on_train_batch_end(self, batch, logs=None):
         if (self.epoch, batch) == (3, 49):
             print("in the middle of epoch 4", flush=True)
@@ -47,7 +47,7 @@ class Stalling(training._ProgressLine):
 
 if __name__ == "__main__":
     if "STALL" in os.environ:
-        training._ProgressLine = Stalling
+        training.ProgressLine = Stalling
     history, iterations = fit(0, "progress.npz")
     print(json.dumps({"history": history, "iterations": iterations}))
 """
@@ -86,7 +86,7 @@ def saved_history(path):
 @contextlib.contextmanager
 def interrupted(when, epoch=None):
     """The student stops the training inside, in the callback `when`, of epoch number `epoch` (from 0) if it has one."""
-    original = getattr(training._ProgressLine, when)
+    original = getattr(callbacks.ProgressLine, when)
 
     def interrupt(self, *arguments):
         if epoch is None or arguments[0] == epoch:
@@ -94,7 +94,7 @@ def interrupted(when, epoch=None):
         original(self, *arguments)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(training._ProgressLine, when, interrupt)
+        patch.setattr(callbacks.ProgressLine, when, interrupt)
         with pytest.raises(KeyboardInterrupt):
             yield
 
@@ -153,10 +153,39 @@ def test_a_killed_training_goes_on_and_ends_as_undisturbed_ones_do(tmp_path, cap
         assert result["history"][name][:3] == before[name]
         assert len(result["history"][name]) == 6
 
-    undisturbed = [runpy.run_path(str(script))["fit"](seed)[0]["val_loss"][-1] for seed in range(5)]
-    spread = max(undisturbed) - min(undisturbed)
-    assert spread < 0.5 * np.mean(undisturbed)
-    assert min(undisturbed) - spread < result["history"]["val_loss"][-1] < max(undisturbed) + spread
+    undisturbed, _ = runpy.run_path(str(script))["fit"](0)
+    if (
+        BACKEND == "tensorflow"
+    ):  # on the other backends Keras draws the order of the examples, and nobody can restore it
+        assert result["history"] == undisturbed
+    else:
+        assert result["history"]["val_loss"][-1] == pytest.approx(undisturbed["val_loss"][-1], rel=0.5)
+
+
+@pytest.mark.skipif(BACKEND != "tensorflow", reason="on the other backends Keras draws the order of the examples")
+def test_in_the_same_kernel_a_training_with_noise_goes_on_to_the_weights_of_an_undisturbed_one(x, path, capsys):
+    def noisy():
+        made = model()
+        return keras.Sequential([keras.Input((6,)), keras.layers.GaussianNoise(0.3), *made.layers])
+
+    undisturbed = noisy()
+    expected = fit(x, None, undisturbed)
+    first = noisy()
+    with interrupted("on_epoch_begin", epoch=2):
+        fit(x, path, first)
+    np.random.uniform(size=7)  # noqa: NPY002  what a student does meanwhile changes nothing
+    keras.random.normal((3,))
+    again = noisy()
+    assert fit(x, path, again) == expected
+    for weight, other in zip(again.get_weights(), undisturbed.get_weights(), strict=True):
+        np.testing.assert_array_equal(weight, other)
+
+
+def test_an_interrupted_training_finishes_its_line(x, path, capsys):
+    with interrupted("on_epoch_begin", epoch=2):
+        fit(x, path)
+    line = capsys.readouterr().out
+    assert re.fullmatch(r"2 epochs in \d+\.\d s, interrupted · loss \d\.\d{4} · validation loss \d\.\d{4}\n", line)
 
 
 def test_an_interrupted_training_goes_on_with_its_weights_and_its_schedule(x, path, after_two_epochs, capsys):
@@ -222,6 +251,38 @@ def test_the_file_of_a_training_with_other_settings_is_refused(changes, words, x
 def test_the_file_of_a_training_with_other_data_is_refused(x, path, after_two_epochs):
     with pytest.raises(TrainingError, match="examples 20 instead of 19"):
         fit(x[:19], path)
+
+
+def test_the_file_of_a_training_with_other_data_of_the_same_size_is_refused(x, path, after_two_epochs):
+    with pytest.raises(TrainingError, match=r"data \w{12} instead of \w{12}"):
+        fit(x[::-1], path)
+
+
+def test_the_file_of_a_training_with_another_loss_is_refused(x, path, after_two_epochs):
+    with pytest.raises(TrainingError, match="loss mse instead of mae"):
+        fit(x, path, loss="mae")
+
+
+def test_the_file_of_a_training_in_another_precision_is_refused(x, path, after_two_epochs):
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        with pytest.raises(TrainingError, match="precision float32 instead of mixed_bfloat16"):
+            fit(x, path)
+    finally:
+        keras.config.set_dtype_policy("float32")
+
+
+def test_a_file_with_other_arrays_is_refused_before_anything_is_assigned(x, path, after_two_epochs):
+    with np.load(path) as file:
+        arrays = dict(file)
+    last = f"value_{len(arrays) - 2}"
+    np.savez(path, **{name: array for name, array in arrays.items() if name != last})
+    made = model()
+    before = made.get_weights()
+    with pytest.raises(TrainingError, match=r"arrays of other shapes.*Delete the file"):
+        fit(x, path, made)
+    for weight, unchanged in zip(made.get_weights(), before, strict=True):
+        np.testing.assert_array_equal(weight, unchanged)
 
 
 def test_the_file_of_another_model_is_refused(x, path, after_two_epochs):
@@ -318,7 +379,7 @@ def test_a_training_that_cannot_be_saved_goes_on_and_says_so(x, path, monkeypatc
     def replace(unfinished, path):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(training.os, "replace", replace)
+    monkeypatch.setattr(resume.os, "replace", replace)
     assert len(fit(x, path)["loss"]) == 4
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == f"The progress could not be saved in {path} (Permission denied); the training goes on without."
@@ -368,13 +429,13 @@ def test_the_file_is_replaced_only_by_a_complete_one(x, path, after_two_epochs, 
             assert len(file.files) > 1
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(training.os, "replace", replace)
+    monkeypatch.setattr(resume.os, "replace", replace)
     with pytest.raises(KeyboardInterrupt):
         fit(x, path)
     assert path.read_bytes() == content
 
 
-@pytest.mark.skipif(training.BACKEND == "jax", reason="a loss in a compiled step cannot read the optimizer's counter")
+@pytest.mark.skipif(BACKEND == "jax", reason="a loss in a compiled step cannot read the optimizer's counter")
 def test_a_loss_that_is_no_longer_a_number_deletes_the_file(x, path, monkeypatch, capsys):
     made = model()
 
@@ -383,13 +444,13 @@ def test_a_loss_that_is_no_longer_a_number_deletes_the_file(x, path, monkeypatch
         return keras.ops.mean(keras.ops.square(y - y_pred)) * (1 - late) / (1 - late)
 
     existed = []
-    save = training._SaveProgress.on_epoch_end
+    save = resume.SavedProgress.on_epoch_end
 
     def save_and_look(self, epoch, logs=None):
         save(self, epoch, logs)
         existed.append(path.exists())
 
-    monkeypatch.setattr(training._SaveProgress, "on_epoch_end", save_and_look)
+    monkeypatch.setattr(resume.SavedProgress, "on_epoch_end", save_and_look)
     with pytest.raises(TrainingError, match="loss became nan"):
         fit(x, path, made, loss=turns_nan)
     assert existed == [True, True]
@@ -403,7 +464,7 @@ def test_a_read_only_folder_changes_no_end_of_a_training(x, tmp_path, folder, fa
         raise OSError(30, "Read-only file system")
 
     for write in ("mkdir", "write_bytes", "unlink"):
-        monkeypatch.setattr(training.Path, write, refuse)
+        monkeypatch.setattr(resume.Path, write, refuse)
     path = tmp_path / folder / "progress.npz"
     if np.isnan(factor):
         with pytest.raises(TrainingError, match="loss became nan"):

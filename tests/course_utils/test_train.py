@@ -9,12 +9,12 @@ import weakref
 
 import numpy as np
 import pytest
-from tests.processes import run_notebook
 
-from course_utils import evaluation, training
+from course_utils import callbacks, evaluation, training
 from course_utils.backend import keras
 from course_utils.data import load_mnist
 from course_utils.training import TrainingError, train
+from tests.processes import run_notebook
 
 LAST_LINE = r"{epochs} in \d+\.\d s · loss \d+\.\d{{4}}{validation}"
 
@@ -86,7 +86,7 @@ def test_training_with_xla_learns_more_than_the_mean_image_and_returns_the_histo
 
 @pytest.mark.parametrize("steps", [10, 100, 1234])
 def test_the_learning_rate_peaks_after_a_tenth_and_ends_at_zero(steps):
-    schedule = training._warm_up_and_cosine(0.01, steps)
+    schedule = training.warm_up_and_cosine(0.01, steps)
     rates = np.array([float(schedule(step)) for step in range(steps + 1)])
     peak = steps // 10
     assert rates[0] == 0
@@ -110,50 +110,14 @@ def test_every_example_is_used_and_the_schedule_spans_all_steps(batch_size, step
     assert schedule["warmup_target"] == 0.01
 
 
-@pytest.mark.skipif(training.BACKEND != "tensorflow", reason="the other backends read arrays themselves")
-def test_each_epoch_has_every_pair_once_in_an_order_that_the_seed_and_the_epoch_decide():
-    def epochs(seed):
-        keras.utils.set_random_seed(seed)
-        shuffler = training._Shuffler()
-        batches = training._Reader(numbers, -numbers, 16, shuffler.order).dataset()
-        found = []
-        for epoch in (0, 1):
-            shuffler.on_epoch_begin(epoch)
-            pairs = [(x.numpy(), y.numpy()) for x, y in batches]
-            assert [len(x) for x, _ in pairs] == [16] * 43 + [12]
-            assert all(np.array_equal(x, -y) and x.dtype == np.float32 for x, y in pairs)
-            found.append(np.concatenate([x for x, _ in pairs])[:, 0].tolist())
-        return found
-
-    numbers = np.arange(700.0).reshape(-1, 1)  # more than one reading, the last not full
-    first, second = epochs(1)
-    assert sorted(first) == sorted(second) == list(range(700))
-    assert first != second
-    assert [first, second] == epochs(1)
-    assert [first, second] != epochs(2)
-
-
-@pytest.mark.skipif(training.BACKEND != "tensorflow", reason="the other backends read arrays themselves")
-def test_validation_data_are_read_in_their_order_and_inputs_are_their_own_targets():
-    numbers = np.arange(50, dtype="float32")
-    for x, y in training._Reader(numbers, numbers, 50, np.arange).dataset():
-        assert x.numpy().tolist() == y.numpy().tolist() == numbers.tolist()
-
-
-@pytest.mark.skipif(training.BACKEND != "tensorflow", reason="the other backends read arrays themselves")
-def test_no_tuner_makes_the_next_epoch_wait():
-    numbers = np.arange(50, dtype="float32")
-    assert training._Reader(numbers, numbers, 50, np.arange).dataset().options().autotune.enabled is False
-
-
 @pytest.mark.parametrize("stopped", [False, True])
 def test_arrays_and_model_are_freed_after_a_training_even_a_stopped_one(stopped, monkeypatch):
-    class Stop(keras.callbacks.Callback):
+    class Stop(callbacks.ProgressLine):
         def on_epoch_end(self, epoch, logs=None):
             raise KeyboardInterrupt
 
     if stopped:
-        monkeypatch.setattr(training, "_ProgressLine", lambda *_: Stop())
+        monkeypatch.setattr(training, "ProgressLine", Stop)
     arrays = [np.random.default_rng(seed).uniform(size=(50, 6)).astype("float32") for seed in range(4)]
     model = autoencoder()
     with pytest.raises(KeyboardInterrupt) if stopped else contextlib.nullcontext():
@@ -298,7 +262,7 @@ def test_xla_compiles_long_trainings_of_dense_layers_and_nothing_else(make_model
 
 def test_xla_is_left_alone_in_short_trainings_and_on_several_devices(monkeypatch):
     assert training._jit_compile(autoencoder(), 100) == "auto"
-    monkeypatch.setattr(training, "_replicas", lambda: 2)
+    monkeypatch.setattr(training, "replicas", lambda: 2)
     assert training._jit_compile(autoencoder(), LONG) == "auto"
 
 
@@ -335,7 +299,7 @@ def test_xla_is_left_alone_in_short_trainings_and_on_several_devices(monkeypatch
         (lambda x: {"validation_data": (x[:, :5], x)}, r"validation_data, x: .* \(n, 6\), but it is \(20, 5\)"),
         (lambda x: {"validation_data": (x, x[:, :5])}, r"validation_data, y: .* \(n, 6\), but it is \(20, 5\)"),
         (lambda x: {"validation_data": (x, changed(x, np.nan))}, "validation_data, y: .* 1 of 120 are NaN"),
-        (lambda x: {"validation_data": (x, 255 * x)}, "validation_data, y: .*Divide grey values 0…255 by 255"),
+        (lambda x: {"validation_data": (x, 255 * x)}, "validation_data, y: .*Divide gray values 0…255 by 255"),
         (lambda x: {"epochs": 0}, "epochs is 0; expected a number above 0"),
         (lambda x: {"epochs": -1}, "epochs is -1; expected a number above 0"),
         (lambda x: {"epochs": 1.5}, "epochs is 1.5; expected a whole number"),
@@ -387,12 +351,12 @@ with_own_name.__name__ = "binary_crossentropy"
     [
         (
             lambda x: 255 * x,
-            r"needs targets in \[0, 1\], but they reach from .* to 2\d\d.*Divide grey values 0…255 by 255",
+            r"needs targets in \[0, 1\], but they reach from .* to 2\d\d.*Divide gray values 0…255 by 255",
         ),
-        (lambda x: (255 * x).astype("uint8"), "Divide grey values 0…255 by 255"),
+        (lambda x: (255 * x).astype("uint8"), "Divide gray values 0…255 by 255"),
         (lambda x: x - 0.5, r"needs targets in \[0, 1\], but they reach from -0\.4\d* to 0\.\d+\.$"),
     ],
-    ids=["grey values", "bytes", "negative"],
+    ids=["gray values", "bytes", "negative"],
 )
 def test_binary_cross_entropy_refuses_targets_outside_the_unit_interval(loss, change, words, x, fit_is_never_called):
     with pytest.raises(ValueError, match=words):
@@ -417,7 +381,7 @@ def test_in_a_terminal_the_line_replaces_itself(monkeypatch):
     terminal = io.StringIO()
     terminal.isatty = lambda: True
     monkeypatch.setattr("sys.stdout", terminal)
-    line = training._UpdatingLine()
+    line = callbacks.UpdatingLine()
     line.update("epoch 1 of 2")
     line.finish("2 epochs")
     assert terminal.getvalue() == "\r\033[Kepoch 1 of 2\r\033[K2 epochs\n"
@@ -426,8 +390,8 @@ def test_in_a_terminal_the_line_replaces_itself(monkeypatch):
 def test_while_training_the_line_tells_epoch_losses_and_time_left(monkeypatch, x, capsys):
     shown = []
     clock = iter(range(10**6))
-    monkeypatch.setattr(training.time, "perf_counter", lambda: next(clock))
-    monkeypatch.setattr(training._UpdatingLine, "update", lambda self, text: shown.append(text))
+    monkeypatch.setattr(callbacks.time, "perf_counter", lambda: next(clock))
+    monkeypatch.setattr(callbacks.UpdatingLine, "update", lambda self, text: shown.append(text))
     train(autoencoder(), x, x, loss="mse", epochs=2, batch_size=5, validation_data=(x, x))
     assert re.fullmatch(r"epoch 1 of 2 · loss \d\.\d{4} · \d+ s left", shown[0])
     assert re.fullmatch(r"epoch 2 of 2 · loss \d\.\d{4} · validation loss \d\.\d{4} · 0 s left", shown[-2])
@@ -436,7 +400,7 @@ def test_while_training_the_line_tells_epoch_losses_and_time_left(monkeypatch, x
 def test_a_notebook_stores_one_line_per_training_and_no_stderr(tmp_path):
     setup_outputs, first, second = run_notebook(
         "import numpy as np\n"
-        "from course_utils.training import setup, train\n"
+        "from course_utils.devices import setup\nfrom course_utils.training import train\n"
         "from course_utils.backend import keras\n"
         "rng = setup('01')\n"
         "x = rng.uniform(size=(2000, 6)).astype('float32')\n"

@@ -217,17 +217,6 @@ def test_the_judge_gives_probabilities_and_cannot_be_trained(judge, digits):
     assert judge.trainable_weights == []
 
 
-def test_the_features_lead_to_the_judges_answer(judge, digits):
-    x = digits[0][:20]
-    features = evaluation.judge_features(judge).predict(x, verbose=0)
-    assert features.shape == (20, 64)
-    kernel, bias = judge.get_layer("digits").get_weights()
-    logits = features @ kernel + bias
-    expected = np.exp(logits - logits.max(axis=1, keepdims=True))
-    expected /= expected.sum(axis=1, keepdims=True)
-    np.testing.assert_allclose(judge.predict(x, verbose=0), expected, atol=1e-5)
-
-
 def test_judge_accuracy_counts_the_right_answers_in_every_shape(judge, digits):
     x, y = digits[0][:200], digits[1][:200]
     right = judge.predict(x, verbose=0).argmax(axis=1)

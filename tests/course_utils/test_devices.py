@@ -7,11 +7,13 @@ import sys
 import types
 from pathlib import Path
 
+import numpy as np
 import pytest
-from tests.processes import run_python
 
-from course_utils import checks, training
-from course_utils.backend import keras, silenced_stderr
+from course_utils import checks, devices
+from course_utils.backend import keras
+from course_utils.training import train
+from tests.processes import run_python
 
 LINE = (
     r"Lesson 01 · Keras \d+\.\d+\.\d+ with TensorFlow \d+\.\d+\.\d+ · {device} · seed {seed} · "
@@ -23,7 +25,8 @@ import json
 import os
 import numpy as np
 from course_utils.backend import keras
-from course_utils.training import _replicas, setup, train
+from course_utils.devices import replicas, setup
+from course_utils.training import train
 
 def draw(rng):
     layer = keras.layers.Dense(2)
@@ -73,7 +76,7 @@ for layers in (conv, noisy, noisy, noisy, noisy):
 print("-----")
 again = draw(setup("01"))
 print("-----")
-print(json.dumps({"losses": found, "first": first, "again": again, "replicas": _replicas()}))
+print(json.dumps({"losses": found, "first": first, "again": again, "replicas": replicas()}))
 """
     )
 
@@ -94,7 +97,7 @@ own = [train(vae, x, epochs=1, batch_size=16).history for _ in range(2)][1]
 own = [{name: values[0] for name, values in own.items()}, vae.evaluate(x, return_dict=True, verbose=0)]
 beta = vae.get_config()["beta"]
 print("-----")
-print(json.dumps({"losses": found, "uneven": uneven, "own": own, "beta": beta, "replicas": _replicas()}))
+print(json.dumps({"losses": found, "uneven": uneven, "own": own, "beta": beta, "replicas": replicas()}))
 """,
         COURSE_LOGICAL_CPUS="2",
         COURSE_SEED="5",
@@ -104,10 +107,10 @@ print(json.dumps({"losses": found, "uneven": uneven, "own": own, "beta": beta, "
 @pytest.fixture
 def fake_gpus(monkeypatch):
     """A function that makes `setup` find the given graphics cards."""
-    monkeypatch.setattr(training, "BACKEND", "tensorflow")
+    monkeypatch.setattr(devices, "BACKEND", "tensorflow")
 
     def install(*gpus):
-        monkeypatch.setattr(training, "_prepare_tensorflow", lambda logical_cpus: list(gpus))
+        monkeypatch.setattr(devices, "_prepare_tensorflow", lambda logical_cpus: list(gpus))
 
     yield install
     keras.mixed_precision.set_global_policy("float32")
@@ -144,7 +147,7 @@ def test_a_second_setup_prints_the_same_and_repeats_the_random_numbers(one_devic
 
 def test_the_same_seed_gives_the_same_numbers_in_another_process(one_device, monkeypatch, capsys):
     monkeypatch.delenv("COURSE_SEED", raising=False)
-    numbers = training.setup("01").uniform(size=3).tolist()
+    numbers = devices.setup("01").uniform(size=3).tolist()
     assert numbers + initial_weights() == result(one_device)["first"]
 
 
@@ -152,7 +155,7 @@ def test_another_seed_changes_the_generator_and_the_initial_weights(monkeypatch,
     drawn = []
     for seed in ("0", "7"):
         monkeypatch.setenv("COURSE_SEED", seed)
-        drawn.append((training.setup("01").uniform(), initial_weights()[0]))
+        drawn.append((devices.setup("01").uniform(), initial_weights()[0]))
         assert f"· seed {seed} ·" in capsys.readouterr().out
     assert drawn[0][0] != drawn[1][0]
     assert drawn[0][1] != drawn[1][1]
@@ -162,20 +165,20 @@ def test_another_seed_changes_the_generator_and_the_initial_weights(monkeypatch,
 def test_a_bad_seed_is_refused_with_variable_and_value(text, monkeypatch):
     monkeypatch.setenv("COURSE_SEED", text)
     with pytest.raises(ValueError, match=rf"COURSE_SEED is {re.escape(repr(text))}; expected a whole number from 0 to"):
-        training.setup("01")
+        devices.setup("01")
 
 
 @pytest.mark.parametrize("text", ["abc", "0", "-2", "2.0", "17"])
 def test_a_bad_number_of_logical_devices_is_refused_with_variable_and_value(text, monkeypatch):
     monkeypatch.setenv("COURSE_LOGICAL_CPUS", text)
     with pytest.raises(ValueError, match=rf"COURSE_LOGICAL_CPUS is {text!r}; expected a whole number from 1 to 16"):
-        training.setup("01")
+        devices.setup("01")
 
 
 def test_a_folder_that_the_locale_cannot_express_is_refused_with_what_to_do(monkeypatch):
-    monkeypatch.setattr(training, "PACKAGE_FOLDER", Path(os.fsdecode(b"/home/\xff/course")))
+    monkeypatch.setattr(devices, "PACKAGE_FOLDER", Path(os.fsdecode(b"/home/\xff/course")))
     with pytest.raises(RuntimeError, match=r"xff/course.*PYTHONUTF8=1"):
-        training.setup("01")
+        devices.setup("01")
 
 
 def test_two_logical_devices_are_mirrored_and_named(one_device, two_devices):
@@ -209,7 +212,7 @@ def test_two_devices_train_on_a_number_of_examples_that_they_cannot_share(two_de
 def test_on_colab_without_a_gpu_it_says_where_to_click(fake_gpus, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "google.colab", types.ModuleType("google.colab"))
     fake_gpus()
-    training.setup("01")
+    devices.setup("01")
     advice = capsys.readouterr().out.splitlines()[1:]
     assert advice == [
         "No GPU is switched on. To get one: Runtime → Change runtime type → T4 GPU → Save, then run all again."
@@ -223,7 +226,7 @@ def test_the_advice_appears_only_on_colab_and_only_without_a_gpu(gpus, on_colab,
     if on_colab:
         monkeypatch.setitem(sys.modules, "google.colab", types.ModuleType("google.colab"))
     fake_gpus(*gpus)
-    training.setup("01")
+    devices.setup("01")
     assert ("Runtime →" in capsys.readouterr().out) == (on_colab and not gpus)
 
 
@@ -240,7 +243,7 @@ def test_the_advice_appears_only_on_colab_and_only_without_a_gpu(gpus, on_colab,
 )
 def test_mixed_precision_is_used_where_requested_and_where_it_pays(gpus, requested, policy, fake_gpus, capsys):
     fake_gpus(*gpus)
-    training.setup("01", mixed_precision=requested)
+    devices.setup("01", mixed_precision=requested)
     line = capsys.readouterr().out
     assert keras.mixed_precision.global_policy().name == policy
     assert ("in mixed precision" in line) == (policy == "mixed_float16")
@@ -248,44 +251,39 @@ def test_mixed_precision_is_used_where_requested_and_where_it_pays(gpus, request
         assert name in line
 
 
+def test_a_model_is_trained_in_mixed_precision(capsys):
+    keras.config.set_dtype_policy("mixed_bfloat16")  # float16 alike, but slower on a CPU
+    try:
+        model = keras.Sequential([keras.Input((6,)), keras.layers.Dense(4), keras.layers.Dense(6, dtype="float32")])
+        x = np.random.default_rng(0).uniform(size=(64, 6)).astype("float32")
+        history = train(model, x, x, validation_data=(x, x), loss="mse", epochs=5, learning_rate=0.02).history
+    finally:
+        keras.config.set_dtype_policy("float32")
+    assert model.layers[0].compute_dtype == "bfloat16"
+    assert model.layers[0].kernel.dtype == "float32"
+    assert history["val_loss"][-1] < 0.9 * history["val_loss"][0]
+
+
+@pytest.mark.parametrize(("text", "capability"), [("7.5", (7, 5)), ("12.0", (12, 0)), ("gfx90a", (0, 0)), ("", (0, 0))])
+def test_what_other_makers_write_is_no_compute_capability(text, capability):
+    assert devices._capability(text) == capability
+
+
 def test_a_setup_without_mixed_precision_switches_it_off_again(fake_gpus, capsys):
     fake_gpus(("Tesla T4", (7, 5)))
-    training.setup("01", mixed_precision=True)
-    training.setup("02")
+    devices.setup("01", mixed_precision=True)
+    devices.setup("02")
     assert keras.mixed_precision.global_policy().name == "float32"
 
 
 def test_the_expected_time_comes_from_the_reference(fake_gpus, monkeypatch, capsys):
     fake_gpus()
     monkeypatch.setattr(checks, "_reference", lambda: {"lessons": {"01": {"seconds": 41.2}}, "results": {}})
-    training.setup("01")
-    training.setup("02")
+    devices.setup("01")
+    devices.setup("02")
     known, unknown = capsys.readouterr().out.splitlines()
     assert known.endswith("expected time: about 45 s on two CPU cores")
     assert unknown.endswith("expected time: not measured yet")
-
-
-def test_silenced_stderr_swallows_what_is_written_below_python(monkeypatch, capfd):
-    monkeypatch.delenv("COURSE_DEBUG", raising=False)
-    with silenced_stderr():
-        os.write(2, b"noise")
-    os.write(2, b"later")
-    assert capfd.readouterr().err == "later"
-
-
-def test_silenced_stderr_lets_everything_through_when_debugging(monkeypatch, capfd):
-    monkeypatch.setenv("COURSE_DEBUG", "1")
-    with silenced_stderr():
-        os.write(2, b"noise")
-    assert capfd.readouterr().err == "noise"
-
-
-def test_an_error_in_silence_still_gets_out_and_ends_the_silence(monkeypatch, capfd):
-    monkeypatch.delenv("COURSE_DEBUG", raising=False)
-    with pytest.raises(RuntimeError, match="inside"), silenced_stderr():
-        raise RuntimeError("inside")
-    os.write(2, b"audible")
-    assert capfd.readouterr().err == "audible"
 
 
 def test_what_the_start_of_the_devices_writes_is_not_shown(monkeypatch, capfd):
@@ -294,6 +292,6 @@ def test_what_the_start_of_the_devices_writes_is_not_shown(monkeypatch, capfd):
         return []
 
     monkeypatch.delenv("COURSE_DEBUG", raising=False)
-    monkeypatch.setattr(training, "_prepare_tensorflow", noisy)
-    training.setup("01")
+    monkeypatch.setattr(devices, "_prepare_tensorflow", noisy)
+    devices.setup("01")
     assert capfd.readouterr().err == ""

@@ -1,0 +1,119 @@
+"""A training that is interrupted goes on where it was: `train(…, resume="progress.npz")`."""
+
+import contextlib
+import hashlib
+import io
+import json
+import os
+import zipfile
+from pathlib import Path
+
+import numpy as np
+
+from course_utils.backend import keras
+from course_utils.batches import Shuffler
+from course_utils.callbacks import TrainingError
+
+
+class SavedProgress(keras.callbacks.Callback):
+    """Save the complete state of a training after each epoch in one file, replaced atomically.
+
+    Keras' `BackupAndRestore` writes weights and epoch number in place and into two files, so that a kill in between loses
+    the training or repeats an epoch; and HDF5 brings the process down on a full disk. Here the new state is complete on
+    disk before it takes the old one's name. It consists of weights, seed generators, optimizer, shuffle seed and history,
+    so that on one device of TensorFlow the resumed training ends with the very weights of an undisturbed one.
+
+    Args:
+        path: the file; a missing folder is made.
+        settings: what a training must have in common with the saved one to go on from it, as JSON can hold it.
+        shuffler: whose seed decides the order of the examples.
+    """
+
+    def __init__(self, path: Path, settings: dict, shuffler: Shuffler):
+        super().__init__()
+        self.path = path
+        self.settings = settings
+        self.shuffler = shuffler
+        self.history: dict[str, list[float]] = {}
+
+    def restore(self, model: keras.Model) -> int:
+        """Load the saved state into `model`, which is built and compiled.
+
+        Returns:
+            The number of finished epochs, 0 without a saved state.
+
+        Raises:
+            TrainingError: the file is not a saved training, or it is one of another; nothing has been changed then.
+        """
+        if not self.path.exists():
+            return 0
+        state, values = self._read()
+        model.optimizer.build(model.trainable_variables)
+        self._require_same_training(state["settings"], values, _state_variables(model))
+        for variable, value in zip(_state_variables(model), values, strict=True):
+            variable.assign(value)
+        self.shuffler.seed = state["shuffle_seed"]
+        self.history = state["history"]
+        finished = len(self.history["loss"])
+        print(f"Resumed from {self.path.name} after epoch {finished} of {self.settings['epochs']}.")
+        return finished
+
+    def _read(self) -> tuple[dict, list[np.ndarray]]:
+        try:
+            with np.load(self.path, allow_pickle=False) as file:
+                state = json.loads(str(file["progress"]))
+                values = [file[f"value_{i}"] for i in range(len(file.files) - 1)]
+            if missing := {"settings", "history", "shuffle_seed"} - set(state):
+                raise KeyError(missing)
+        except (OSError, KeyError, TypeError, ValueError, EOFError, zipfile.BadZipFile):
+            raise TrainingError(f"{self.path} is not a training saved by `train`. {_REMEDY}") from None
+        return state, values
+
+    def _require_same_training(self, saved: dict, values: list[np.ndarray], variables: list[keras.Variable]) -> None:
+        differing = [key for key in self.settings if saved.get(key) != self.settings[key]]
+        came = ", ".join(f"{key} {saved.get(key)} instead of {self.settings[key]}" for key in differing)
+        if not differing and [value.shape for value in values] != [tuple(variable.shape) for variable in variables]:
+            came = f"{len(values)} arrays of other shapes than the {len(variables)} of this model and its optimizer"
+        if came:
+            raise TrainingError(f"{self.path} was saved by another training ({came}). {_REMEDY}")
+
+    def on_epoch_end(self, epoch, logs=None):
+        for name, value in (logs or {}).items():
+            self.history.setdefault(name, []).append(float(value))
+        state = {"settings": self.settings, "history": self.history, "shuffle_seed": self.shuffler.seed}
+        values = [keras.ops.convert_to_numpy(variable) for variable in _state_variables(self.model)]
+        content = io.BytesIO()
+        np.savez(content, progress=json.dumps(state), **{f"value_{i}": value for i, value in enumerate(values)})
+        unfinished = self.path.with_name("unfinished." + self.path.name)
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            unfinished.write_bytes(content.getbuffer())
+            os.replace(unfinished, self.path)
+        except OSError as error:
+            _delete(unfinished)
+            print(f"The progress could not be saved in {self.path} ({error.strerror}); the training goes on without.")
+
+    def delete(self) -> None:
+        """Delete the file if it is there; where that is not allowed, as on a read-only disk, it stays."""
+        _delete(self.path)
+
+
+_REMEDY = "Delete the file to begin anew, or give another path."
+
+
+def digest(*arrays) -> str:
+    """Twelve hexadecimal digits that tell other data of the same size apart; `None` and nested arrays may be among them."""
+    found = hashlib.sha256()
+    for array in keras.tree.flatten(arrays):
+        found.update(np.ascontiguousarray(array).data if array is not None else b"none")
+    return found.hexdigest()[:12]
+
+
+def _delete(path: Path) -> None:
+    with contextlib.suppress(OSError):
+        path.unlink(missing_ok=True)
+
+
+def _state_variables(model: keras.Model) -> list[keras.Variable]:
+    """What a training consists of at the end of an epoch: weights, seed generators, the optimizer's counter and moments."""
+    return [*model.variables, *model.optimizer.variables]

@@ -1,0 +1,75 @@
+"""`exercise` gives a hint and never stops a lesson."""
+
+import re
+
+import pytest
+
+import course_utils.exercises  # noqa: F401  registers the checks
+from course_utils.exercises import registry
+
+
+@pytest.fixture
+def addition(monkeypatch):
+    """An exercise whose answer is a function that adds two numbers."""
+
+    def check(answer):
+        if answer(2, 3) != 5:
+            raise registry.NotYet("2 and 3 should give 5.")
+
+    monkeypatch.setattr(registry, "_exercises", dict(registry._exercises))
+    registry.register_exercise("00.addition", hint="use the plus sign.")(check)
+
+
+def test_an_unknown_exercise_is_refused_with_the_known_names():
+    with pytest.raises(KeyError, match=r"no exercise '01\.nothing'; expected one of .*'01\.parameters'"):
+        registry.exercise("01.nothing", None)
+
+
+def test_a_right_answer_is_solved(addition, capsys):
+    assert registry.what_is_missing("00.addition", lambda a, b: a + b) is None
+    registry.exercise("00.addition", lambda a, b: a + b)
+    assert capsys.readouterr().out == "✓ Exercise 00.addition is solved.\n"
+
+
+def stub(a, b):
+    raise NotImplementedError
+
+
+def broken(a, b):
+    raise ZeroDivisionError("division by zero")
+
+
+def asserting(a, b):
+    raise AssertionError("mine")
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (lambda a, b: a * b, "2 and 3 should give 5."),
+        (stub, "it is still the empty stub."),
+        (broken, "your code raised ZeroDivisionError: division by zero"),
+        (asserting, "your code raised AssertionError: mine"),
+        (None, "your code raised TypeError: 'NoneType' object is not callable"),
+        (5, "your code raised TypeError: 'int' object is not callable"),
+        ("x", "your code raised TypeError: 'str' object is not callable"),
+    ],
+)
+def test_a_wrong_answer_gets_a_verdict_and_the_hint_and_never_raises(answer, words, addition, capsys):
+    assert registry.what_is_missing("00.addition", answer) == words
+    registry.exercise("00.addition", answer)
+    assert capsys.readouterr().out == f"✗ Exercise 00.addition: {words}\n  Hint: use the plus sign.\n"
+
+
+@pytest.mark.parametrize("answer", [None, 5, "x", stub, broken], ids=["None", "number", "text", "stub", "broken"])
+def test_every_exercise_of_the_course_survives_an_answer_of_the_wrong_kind(answer, capsys):
+    for name in registry.exercise_names():
+        assert registry.what_is_missing(name, answer), name
+        registry.exercise(name, answer)
+        assert capsys.readouterr().out.startswith(f"✗ Exercise {name}: ")
+
+
+def test_the_exercises_of_the_course_are_named_by_lesson_and_topic():
+    names = registry.exercise_names()
+    assert names
+    assert all(re.fullmatch(r"\d\d\.[a-z_]+", name) for name in names)
