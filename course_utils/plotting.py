@@ -1,7 +1,6 @@
 """Figures of the course: one style, readable from the last row, each with a text for those who cannot see it."""
 
 import base64
-from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -76,12 +75,11 @@ def diagram(name: str, *, alt: str) -> None:
         ValueError: `alt` is too short to say anything, or there is no such drawing.
     """
     _require_alt(alt)
-    folder = next(filter(Path.is_dir, IMAGE_FOLDERS), IMAGE_FOLDERS[0])
-    path = folder / f"{name}.svg"
-    if not path.exists():
-        known = ", ".join(sorted(p.stem for p in folder.glob("*.svg")))
+    found = [path for folder in IMAGE_FOLDERS if (path := folder / f"{name}.svg").exists()]
+    if not found:
+        known = ", ".join(sorted(path.stem for folder in IMAGE_FOLDERS for path in folder.glob("*.svg")))
         raise ValueError(f"There is no drawing {name!r}; expected one of: {known}.")
-    source = base64.b64encode(path.read_bytes()).decode("ascii")
+    source = base64.b64encode(found[0].read_bytes()).decode("ascii")
     text = alt.replace("&", "&amp;").replace('"', "&quot;").replace("<", "&lt;")
     html = f'<img alt="{text}" style="max-width: 100%" src="data:image/svg+xml;base64,{source}">'
     display({"text/html": html, "text/plain": f"[drawing: {alt}]"}, raw=True)

@@ -120,6 +120,11 @@ def _release(model: keras.Model, data: TrainingData) -> None:
     # with memory of its own. The graphs of the training are not needed any more either.
     model.steps_per_execution = 1
     model.train_function = model.test_function = None
+    import os
+    if os.environ.get("TRIM"):
+        import ctypes, gc
+        gc.collect()
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _identity(model: keras.Model, x, y, loss) -> dict:

@@ -1,6 +1,6 @@
 """The rules for notebooks as files: each is a function that takes a notebook and returns what is wrong with it.
 
-`test_notebooks.py` holds the course's notebooks against them, and each rule against a notebook that breaks it.
+`test_notebooks.py` checks the course's notebooks, and that each rule finds a notebook that breaks it.
 """
 
 import re
@@ -12,32 +12,24 @@ from urllib.parse import unquote, urlsplit
 import nbformat
 from bs4 import BeautifulSoup
 from nbformat import NotebookNode
+from nbformat.v4 import new_markdown_cell
+
 from tools.shared.notebook_files import ROOT, code_cells, has_tag
 
 SHORTEST_ALT = 20
 LARGEST_FILE = 1_000_000  # bytes
 LONGEST_MEDIAN_CELL = 10  # lines
+LONGEST_SETUP = 3  # lines
 FEWEST_QUESTIONS = 4
 FEWEST_EXERCISES = 3
 
 SECTIONS = (
-    "What you will learn",
-    "Warm-up questions",
-    "The idea",
-    "The mathematics",
-    "Build",
-    "Train",
-    "Look",
-    "Measure",
-    "What goes wrong",
-    "Exercises",
-    "Questions",
-    "What we saw",
-    "Where next",
+    *("What you will learn", "Warm-up questions", "The idea", "The mathematics", "Build", "Train", "Look", "Measure"),
+    *("What goes wrong", "Exercises", "Questions", "What we saw", "Where next"),
 )
 
 TAGS = {
-    *("badge", "bootstrap", "setup", "export", "exercise", "solution", "checkpoint"),
+    *("badge", "bootstrap", "setup", "imports", "export", "exercise", "solution", "checkpoint"),
     *("nbval-check-output", "nbval-ignore-output"),
 }
 TIMESTAMPS = {"execution", "ExecuteTime"}
@@ -71,11 +63,6 @@ def markdown_text(notebook: NotebookNode, without_tag: str = "") -> str:
     return "\n\n".join(CODE_BLOCK.sub("", cell.source) for cell in cells)
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# The file
-# ---------------------------------------------------------------------------------------------------------------------
-
-
 def format_is_current(notebook: NotebookNode) -> list[str]:
     """Version 4.5 and valid."""
     if (notebook.nbformat, notebook.nbformat_minor) != (4, 5):
@@ -85,12 +72,9 @@ def format_is_current(notebook: NotebookNode) -> list[str]:
 
 def language_is_declared(notebook: NotebookNode) -> list[str]:
     """Python stands in the two places without which ruff skips the file and says nothing."""
-    problems = []
-    if notebook.metadata.get("kernelspec", {}).get("language") != "python":
-        problems.append("metadata.kernelspec lacks language: python")
-    if notebook.metadata.get("language_info", {}).get("name") != "python":
-        problems.append("metadata.language_info lacks name: python")
-    return problems
+    kernel, info = notebook.metadata.get("kernelspec", {}), notebook.metadata.get("language_info", {})
+    declared = kernel.get("language") == info.get("name") == "python"
+    return [] if declared else ["kernelspec lacks language: python, or language_info lacks name: python"]
 
 
 def cell_ids_are_unique(notebook: NotebookNode) -> list[str]:
@@ -101,15 +85,13 @@ def cell_ids_are_unique(notebook: NotebookNode) -> list[str]:
 
 
 def tags_are_known(notebook: NotebookNode) -> list[str]:
-    """Tags are spelt as the tools expect, the set-up cells are there once, checks are marked."""
+    """Tags are spelled as the tools expect, the badge is there once, checks are marked."""
     problems = []
     for cell in notebook.cells:
         unknown = sorted(set(cell.metadata.get("tags", [])) - TAGS)
         problems += [f"cell {cell.get('id')} has the unknown tag {tag!r}" for tag in unknown]
-    for tag in ("badge", "bootstrap", "setup"):
-        count = sum(has_tag(cell, tag) for cell in notebook.cells)
-        if count != 1:
-            problems.append(f"{count} cells have the tag {tag!r}, expected one")
+    badges = sum(has_tag(cell, "badge") for cell in notebook.cells)
+    problems += [f"{badges} cells have the tag 'badge', expected one"] if badges != 1 else []
     for cell in code_cells(notebook):
         for tag in ("checkpoint", "exercise"):
             if bool(re.search(rf"^\s*{tag}\(", cell.source, re.MULTILINE)) != has_tag(cell, tag):
@@ -137,11 +119,6 @@ def no_machine_paths(notebook: NotebookNode) -> list[str]:
     return [f"cell {name} names {found[0]!r}" for name, text in places if (found := MACHINE_PATH.search(text))]
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# Execution and outputs
-# ---------------------------------------------------------------------------------------------------------------------
-
-
 def executed_in_order(notebook: NotebookNode) -> list[str]:
     """All code cells were run once, from top to bottom, in one session."""
     counts = [cell.execution_count for cell in code_cells(notebook)]
@@ -159,13 +136,8 @@ def no_stderr(notebook: NotebookNode) -> list[str]:
 
 def no_debris(notebook: NotebookNode) -> list[str]:
     """No control characters of progress bars and colours."""
-    return [
-        f"cell {name} shows {meaning}"
-        for name, output in outputs(notebook)
-        for text in texts(output)
-        for sign, meaning in DEBRIS.items()
-        if sign in text
-    ]
+    shown = [(name, text) for name, output in outputs(notebook) for text in texts(output)]
+    return [f"cell {name} shows {what}" for name, text in shown for sign, what in DEBRIS.items() if sign in text]
 
 
 def images_have_alt(notebook: NotebookNode) -> list[str]:
@@ -179,9 +151,17 @@ def images_have_alt(notebook: NotebookNode) -> list[str]:
     return [f"cell {name} has a picture with the text {alt!r}" for name, alt in alts if len(alt.strip()) < SHORTEST_ALT]
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# Teaching
-# ---------------------------------------------------------------------------------------------------------------------
+def starts_with_setup(notebook: NotebookNode) -> list[str]:
+    """The first code cells are, each once: bootstrap out of sight, a short set-up, the imports."""
+    special = ("bootstrap", "setup", "imports")
+    tags = [[tag for tag in special if has_tag(cell, tag)] for cell in code_cells(notebook)]
+    if tags[:3] != [[tag] for tag in special] or any(tags[3:]):
+        return [f"the first code cells, and no others, have the tags {', '.join(special)}: one each, in this order"]
+    bootstrap, setup = code_cells(notebook)[:2]
+    hidden = bootstrap.metadata.get("jupyter", {}).get("source_hidden"), bootstrap.metadata.get("cellView")
+    problems = [] if hidden == (True, "form") else ["the bootstrap cell is not hidden in Jupyter and Colab"]
+    lines = len(setup.source.splitlines())
+    return problems + ([f"the set-up has {lines} lines"] if lines > LONGEST_SETUP else [])
 
 
 def sections_are_there(notebook: NotebookNode) -> list[str]:
@@ -196,16 +176,11 @@ def questions_are_there(notebook: NotebookNode) -> list[str]:
 
 def exercises_are_there(notebook: NotebookNode) -> list[str]:
     """Enough exercises, each followed by a folded solution and a tempting wrong answer."""
-    pairs = [
-        (cell, follower)
-        for cell, follower in zip(notebook.cells, [*notebook.cells[1:], None], strict=True)
-        if has_tag(cell, "exercise")
-    ]
-    problems = []
-    if len(pairs) < FEWEST_EXERCISES:
-        problems.append(f"{len(pairs)} exercises, expected {FEWEST_EXERCISES}")
+    pairs = zip(notebook.cells, [*notebook.cells[1:], new_markdown_cell()], strict=True)
+    pairs = [(cell, follower) for cell, follower in pairs if has_tag(cell, "exercise")]
+    problems = [f"{len(pairs)} exercises, expected {FEWEST_EXERCISES}"] if len(pairs) < FEWEST_EXERCISES else []
     for cell, follower in pairs:
-        if follower is None or follower.cell_type != "markdown" or not has_tag(follower, "solution"):
+        if follower.cell_type != "markdown" or not has_tag(follower, "solution"):
             problems.append(f"exercise {cell.id} is not followed by its solution")
         elif follower.source.count("<details>") != 1 or len(PYTHON_BLOCK.findall(follower.source)) != 2:
             problems.append(f"solution {follower.id} needs one <details> with two blocks of Python")
@@ -213,33 +188,10 @@ def exercises_are_there(notebook: NotebookNode) -> list[str]:
 
 
 def cells_are_short(notebook: NotebookNode) -> list[str]:
-    median = statistics.median(len(cell.source.splitlines()) for cell in code_cells(notebook))
+    """The typical code cell is; the bootstrap, which no student sees, does not count."""
+    cells = [cell for cell in code_cells(notebook) if not has_tag(cell, "bootstrap")]
+    median = statistics.median(len(cell.source.splitlines()) for cell in cells)
     return [f"the median code cell has {median} lines"] if median > LONGEST_MEDIAN_CELL else []
-
-
-RULES = (
-    format_is_current,
-    language_is_declared,
-    cell_ids_are_unique,
-    tags_are_known,
-    no_execution_times,
-    no_widgets,
-    no_machine_paths,
-    executed_in_order,
-    no_errors,
-    no_stderr,
-    no_debris,
-    images_have_alt,
-    sections_are_there,
-    questions_are_there,
-    exercises_are_there,
-    cells_are_short,
-)
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# Links, also of other markdown files
-# ---------------------------------------------------------------------------------------------------------------------
 
 
 def broken_links(markdown: str, folder: Path) -> list[str]:

@@ -4,8 +4,9 @@ import base64
 
 from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
-from tools.shared.notebook_files import KERNELSPEC, LANGUAGE_INFO
+
 from tests.notebooks.notebook_rules import SECTIONS
+from tools.shared.notebook_files import KERNELSPEC, LANGUAGE_INFO
 
 ALT = "A line that rises from one to two."
 PNG = base64.b64encode(b"not really a picture").decode()
@@ -43,13 +44,15 @@ def sample_notebook() -> NotebookNode:
         markdown("title", "# 98 · A sample & nothing more"),
         markdown("badge", "[Open in Colab](https://example.org)", "badge"),
         code("bootstrap", "pass", "bootstrap"),
-        code("setup", "from course_utils.checks import checkpoint, exercise", "setup"),
+        code("setup", 'from course_utils.devices import setup\n\nrng = setup(lesson="98")', "setup"),
+        code("imports", "from course_utils.checks import checkpoint", "imports"),
         *(markdown(f"section-{i}", f"## {title}\n\n$$z = f(x)$$") for i, title in enumerate(SECTIONS)),
         code("definition", "def identity(x):\n    return x", "export"),
         code("figure", "print(identity(1))", outputs=(stream("1\n"), figure(), drawing())),
         code("checkpoint", 'checkpoint("98.one", identity(1), if_not="Is one still one?")', "checkpoint"),
         *(markdown(f"question-{i}", QUESTION) for i in range(4)),
     ]
+    cells[2].metadata.update(jupyter={"source_hidden": True}, cellView="form")
     for i in range(3):
         cells += [code(f"exercise-{i}", STUB, "exercise"), markdown(f"solution-{i}", SOLUTION, "solution")]
     metadata = {

@@ -1,6 +1,6 @@
 """Turn the notebooks, with their stored outputs, into web pages that need no network: `make html`.
 
-    python tools/export_html.py            # notebooks/NN_name.ipynb -> build/html/NN_name.html
+    python -m tools.author.export_html            # notebooks/NN_name.ipynb -> build/html/NN_name.html
 
 Formulas become MathML, pictures keep their alternative texts, and nothing is loaded from anywhere.
 """
@@ -8,82 +8,49 @@ Formulas become MathML, pictures keep their alternative texts, and nothing is lo
 import argparse
 import re
 import sys
-import unicodedata
-import xml.etree.ElementTree as ET
-from html import unescape
 from pathlib import Path
 
 from bs4 import BeautifulSoup
 from jinja2 import pass_context
-from latex2mathml.converter import convert
+from math_core import LatexError, LatexToMathML
 from nbconvert import HTMLExporter
 from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
+
 from tools.shared.notebook_files import ROOT, notebook_paths, read_notebook, replace_file
 
 TEMPLATE_FOLDER = Path(__file__).resolve().parent
 OUTPUT_FOLDER = ROOT / "build" / "html"
 
-# How many parts these elements have: the converter leaves some out, and says nothing, where the formula is incomplete.
-PARTS = {"mfrac": 2, "mroot": 2, "msub": 2, "msup": 2, "munder": 2, "mover": 2, "msubsup": 3, "munderover": 3}
-
-VARIANT = r'<(m[ino]) mathvariant="(bold|bold-italic|double-struck|script)">([^<]+)</\1>'
+CONVERTER = LatexToMathML(fancy_error=False)
 
 
 class HTMLExportError(ValueError):
     """A page cannot be made, or would need the network; the message says why."""
 
 
-def to_mathml(formula: str, display: str) -> str:
-    """A LaTeX formula as MathML; `display` is `"block"` or `"inline"`.
+def to_mathml(formula: str, block: bool) -> str:
+    """A LaTeX formula as MathML, on a line of its own if `block`, otherwise for the middle of a sentence.
 
     Raises:
-        HTMLExportError: the formula cannot be converted completely.
+        HTMLExportError: the formula cannot be converted.
     """
-    # To the converter `aligned` is unknown, and `split` is the same inside one formula.
-    source = re.sub(r"\\(begin|end)\{aligned\}", r"\\\1{split}", formula)
     try:
-        mathml = convert(source, display=display)
-        elements = list(ET.fromstring(mathml).iter())
-    except Exception as error:  # the converter raises many types, all of them about the formula
-        raise HTMLExportError(f"the formula {formula!r} cannot be converted ({type(error).__name__}).") from None
-    for element in elements:
-        tag = element.tag.rpartition("}")[2]
-        if "\\" in (element.text or "") or len(element) != PARTS.get(tag, len(element)):
-            raise HTMLExportError(f"the formula {formula!r} cannot be converted: see {element.text or tag!r}.")
-    # Of an environment that the converter does not know it keeps the contents in one line; every other one is a table.
-    tables = sum(element.tag.endswith("}mtable") for element in elements)
-    if tables < len(re.findall(r"\\begin\{(?!equation)", source)):
-        raise HTMLExportError(f"the formula {formula!r} cannot be converted: it has an unknown environment.")
-    try:
-        return re.sub(VARIANT, _as_letter, mathml)
-    except KeyError as name:
-        raise HTMLExportError(f"the formula {formula!r} cannot be converted: there is no letter {name}.") from None
-
-
-def _as_letter(element: re.Match) -> str:
-    """A letter of its own in place of a variant of an ordinary one: of variants browsers know the upright one only."""
-    tag, variant, text = element[1], element[2].upper().replace("BOLD-", "BOLD "), unescape(element[3])
-    letters = []
-    for letter in text:
-        name = f"{variant} {re.sub('LATIN |GREEK |LETTER ', '', unicodedata.name(letter))}"
-        try:
-            letters.append(unicodedata.lookup(f"MATHEMATICAL {name}"))
-        except KeyError:  # some, such as ℝ and ℒ, were there before the mathematical alphabets
-            letters.append(unicodedata.lookup(name))
-    return f"<{tag}>{''.join(letters)}</{tag}>"
+        return CONVERTER.convert_with_local_state(formula, displaystyle=block)
+    except LatexError as error:
+        raise HTMLExportError(f"the formula {formula!r} cannot be converted, at character {error}") from None
 
 
 class MathMLRenderer(IPythonRenderer):
     """Markdown to HTML, with formulas as MathML and links to other lessons leading to their web pages."""
 
     def block_math(self, body: str) -> str:
-        return to_mathml(body, "block")
+        return to_mathml(body, block=True)
 
     def inline_math(self, body: str) -> str:
-        return to_mathml(body, "inline")
+        return to_mathml(body, block=False)
 
     def latex_environment(self, name: str, body: str) -> str:
-        return to_mathml(f"\\begin{{{name}}}{body}\\end{{{name}}}", "block")
+        return to_mathml(f"\\begin{{{name}}}{body}\\end{{{name}}}", block=True)
 
     def link(self, text: str, url: str, title: str | None = None) -> str:
         return super().link(text, re.sub(r"^(\d\d_\w+)\.ipynb", r"\1.html", url), title)
@@ -105,10 +72,8 @@ def require_offline(html: str) -> None:
     page = BeautifulSoup(html, features="html.parser")
     loaded = [tag[key] for key in ("src", "srcset", "data") for tag in page.find_all(attrs={key: True})]
     loaded += [tag["href"] for tag in page.find_all("link", href=True)]
-    styles = [style.get_text() for style in page.find_all("style")] + [
-        tag["style"] for tag in page.find_all(style=True)
-    ]
-    for style in styles:
+    styles = [style.get_text() for style in page.find_all("style")]
+    for style in styles + [tag["style"] for tag in page.find_all(style=True)]:
         loaded += re.findall(r"url\(\s*[\"']?([^\"')]+)", style) + re.findall(r"@import\s+[\"']([^\"']+)", style)
     for script in page.find_all("script"):
         loaded += re.findall(r"(?:https?:)?//[\w.-]+\.\w+/[^\s\"'`]*\.m?js", script.get_text())

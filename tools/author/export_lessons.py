@@ -1,7 +1,7 @@
 """Collect the definitions that the notebooks teach into `course_utils/lessons.py`: `make lessons`.
 
-    python tools/export_lessons.py            # write the module
-    python tools/export_lessons.py --check    # exit status 1 if it is not what the notebooks say
+    python -m tools.author.export_lessons            # write the module
+    python -m tools.author.export_lessons --check    # exit status 1 if it is not what the notebooks say
 
 A definition that a later lesson or a test needs stands in a cell tagged `export` of the notebook that teaches it. Such a
 cell holds functions, classes and constants only, and uses no other imports than `keras`, `layers`, `ops` and `np`.

@@ -1,22 +1,24 @@
-"""Build the data files of `course_utils/data/` from the authors' IDX files.
+"""Build the data files of `course_utils/data_files/` from the authors' IDX files.
 
-    python tools/make_data.py mnist FOLDER            # four IDX files -> mnist.npz
-    python tools/make_data.py fashion_mnist FOLDER    # the two test files -> fashion_mnist_test.npz
+    python -m tools.author.make_data mnist FOLDER            # four IDX files -> mnist.npz
+    python -m tools.author.make_data fashion_mnist FOLDER    # the two test files -> fashion_mnist_test.npz
 
 FOLDER holds the files under their usual names (`train-images-idx3-ubyte`, ...), gzipped (`.gz`) or not. Every input is
 compared with its published SHA-256 before anything is written. The same input always gives the same bytes with the same
-zlib; the digest of the written file is printed and belongs into `course_utils/data.py` and `course_utils/data/README.md`.
+zlib; the digest of the written file is printed and belongs into `course_utils/data.py` and `course_utils/data_files/README.md`.
 """
 
 import argparse
 import gzip
 import hashlib
+import io
 import struct
 from pathlib import Path
 
 import numpy as np
 
-OUTPUT_FOLDER = Path(__file__).resolve().parent.parent / "course_utils" / "data"
+from course_utils.data import DATA_FOLDER
+from tools.shared.notebook_files import replace_file
 
 # SHA-256 of the uncompressed IDX files, by the name of the array that they become.
 SOURCES = {
@@ -56,9 +58,10 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     arguments = parser.parse_args()
     arrays = {name: read_idx(arguments.folder / file, sha) for name, (file, sha) in SOURCES[arguments.dataset].items()}
-    output = OUTPUT_FOLDER / FILES[arguments.dataset]
-    np.savez_compressed(output, **arrays)
-    print(f"{output.name}: {output.stat().st_size:,} bytes, SHA-256 {hashlib.sha256(output.read_bytes()).hexdigest()}")
+    content = io.BytesIO()
+    np.savez_compressed(content, **arrays)
+    replace_file(DATA_FOLDER / FILES[arguments.dataset], content.getvalue())
+    print(f"{FILES[arguments.dataset]}: SHA-256 {hashlib.sha256(content.getvalue()).hexdigest()}")
 
 
 if __name__ == "__main__":

@@ -1,54 +1,61 @@
 """Measure the bands of `course_utils/reference.json`, with which the checkpoints compare: `make reference`.
 
-    python tools/reference.py                    # all lessons
-    python tools/reference.py --lessons 01 02    # these; the others keep their bands
-    python tools/reference.py --seeds 5          # quicker, and wider bands
+    python -m tools.author.reference                      # all lessons, twelve seeds each
+    python -m tools.author.reference --lessons 01 02      # these; the others keep their bands
+    python -m tools.author.reference --seeds 8            # quicker, and wider bands
+    python -m tools.author.reference --same-as HEAD~1     # the code changed and no number should: compare, and confirm
 
 Each lesson runs once per seed in a fresh kernel. What a run gave is kept in `.reference/`, so an interrupted measurement
-goes on where it stopped, and a lesson is measured again only when something changed that can change a result.
+goes on where it stopped, and a lesson is measured again only when something changed that can change a result. The file
+keeps a fingerprint of that code for each lesson, and `make test` fails when it no longer fits. With `--same-as` a lesson
+runs once as it was in another commit and once as it is, on this machine and with the same seed; if all results agree to
+the last digit, its bands hold for the present code.
 """
 
 import argparse
-import ast
-import contextlib
 import datetime
 import hashlib
 import json
 import math
-import os
 import platform
+import re
 import statistics
+import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from decimal import ROUND_CEILING, ROUND_FLOOR, ROUND_HALF_EVEN, Context
 from importlib.metadata import version
 from pathlib import Path
 
-from tools.shared.notebook_runs import CellFailed, run_notebook
-from IPython.core.inputtransformer2 import TransformerManager
+from scipy import stats
+
+from tools.shared.fingerprint import fingerprint
+from tools.shared.machine import usable_cores
 from tools.shared.notebook_files import (
+    REFERENCE_FILE,
     ROOT,
-    code_cells,
-    has_tag,
     lesson_of,
+    lesson_path,
     notebook_paths,
     read_notebook,
     replace_file,
 )
-from scipy import stats
+from tools.shared.notebook_runs import CellFailed, recorded_results, run_notebook
 
-SEEDS = range(101, 109)
-FEWEST_SEEDS = 5
+SEEDS = range(101, 113)
+FEWEST_SEEDS = 8
 PROBABILITY = 0.9999
 
-PACKAGE = ROOT / "course_utils"
-REFERENCE_FILE = PACKAGE / "reference.json"
 RUNS_FOLDER = ROOT / ".reference"
-
-# Modules that check, draw or describe; none of them can change a number.
-HARMLESS = {"__main__.py", "checks.py", "plotting.py"}
 LIBRARIES = ("keras", "tensorflow", "numpy", "scipy", "scikit-learn")
+
+# What a result can be at all, by the end of its name; a band does not reach beyond.
+POSSIBLE = (
+    (r"accuracy|share|accuracy_at_t1", 0, 1),
+    (r"cosine", -1, 1),
+    (r"mse|bce|error|ratio|nelbo|rate|score|difference|activation|deg|pixels|over_\w+|copying", 0, math.inf),
+)
 
 
 class MeasurementError(RuntimeError):
@@ -60,14 +67,15 @@ class MeasurementError(RuntimeError):
 # ---------------------------------------------------------------------------------------------------------------------
 
 
-def band(values: list[float]) -> dict:
+def band(values: list[float], name: str = "") -> dict:
     """Mean, spread and the interval in which one further run falls with a probability of 99.99 %.
 
     It is Student's prediction interval, mean ± t·s·√(1 + 1/n), which is wide when the seeds are few. For a result that
-    does not depend on the seed it is a millionth of the mean, for rounding differs between processors.
+    does not depend on the seed it is a millionth of the mean, for rounding differs between processors. The interval is cut
+    off where the result `name` cannot be: a share above 1, an error below 0.
 
     Raises:
-        MeasurementError: fewer than five values, or one that is not finite.
+        MeasurementError: fewer than eight values, or one that is not finite.
     """
     n = len(values)
     if n < FEWEST_SEEDS:
@@ -77,14 +85,22 @@ def band(values: list[float]) -> dict:
     mean, std = statistics.fmean(values), statistics.stdev(values)
     t = stats.t.ppf((1 + PROBABILITY) / 2, n - 1)
     half_width = max(t * std * math.sqrt(1 + 1 / n), 1e-6 * abs(mean))
+    lowest, highest = possible_range(name)
     return {
         "mean": _six_digits(mean),
         "std": _six_digits(std),
-        "low": _six_digits(mean - half_width, ROUND_FLOOR),
-        "high": _six_digits(mean + half_width, ROUND_CEILING),
+        "low": _six_digits(max(mean - half_width, lowest), ROUND_FLOOR),
+        "high": _six_digits(min(mean + half_width, highest), ROUND_CEILING),
         "seeds": n,
         "values": [_six_digits(value) for value in values],
     }
+
+
+def possible_range(name: str) -> tuple[float, float]:
+    """Lowest and highest value that the result `name` can have."""
+    last = name.rpartition(".")[2]
+    found = [(low, high) for end, low, high in POSSIBLE if re.search(rf"(^|_)({end})$", last)]
+    return found[0] if found else (-math.inf, math.inf)
 
 
 def _six_digits(value: float, rounding: str = ROUND_HALF_EVEN) -> float:
@@ -96,40 +112,8 @@ def _six_digits(value: float, rounding: str = ROUND_HALF_EVEN) -> float:
 # ---------------------------------------------------------------------------------------------------------------------
 
 
-def fingerprint(path: Path, package: Path = PACKAGE) -> str:
-    """A digest of everything that can change the results of a lesson: its code, the helper package, the libraries."""
-    cells = [cell.source for cell in code_cells(read_notebook(path)) if not has_tag(cell, "bootstrap")]
-    uses_lessons = any("course_utils.lessons" in source for source in cells)
-    skipped = HARMLESS if uses_lessons else HARMLESS | {"lessons.py"}
-    modules = [
-        module.read_text(encoding="utf-8") for module in sorted(package.glob("*.py")) if module.name not in skipped
-    ]
-    code = [_without_comments(source) for source in cells + modules]
-    return hashlib.sha256(json.dumps([code, [version(name) for name in LIBRARIES]]).encode()).hexdigest()[:12]
-
-
-def _without_comments(source: str) -> str:
-    """Code without comments and docstrings, which are often improved and change no result."""
-    tree = ast.parse(TransformerManager().transform_cell(source))
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node) is not None:
-            node.body = node.body[1:] or [ast.Pass()]
-    return ast.unparse(tree)
-
-
-@contextlib.contextmanager
-def recorded_results() -> Iterator[tuple[dict[str, str], list[dict]]]:
-    """Variables for a notebook to run with, and a list with its results, name and value, after the `with` block."""
-    with tempfile.TemporaryDirectory() as folder:
-        record = Path(folder) / "results.jsonl"
-        record.touch()
-        results: list[dict] = []
-        yield {"COURSE_RECORD": str(record)}, results
-        results += [json.loads(line) for line in record.read_text(encoding="utf-8").splitlines()]
-
-
 def run_once(path: Path, seed: int) -> dict:
-    """Run a lesson with another seed; return its results, seconds, peak memory and on what it ran."""
+    """Run a lesson with another seed; return its results, seconds, private memory and on what it ran."""
     with recorded_results() as (variables, results):
         run = run_notebook(read_notebook(path), path.parent, COURSE_SEED=str(seed), **variables)
     names = [result["name"] for result in results]
@@ -138,13 +122,13 @@ def run_once(path: Path, seed: int) -> dict:
         raise MeasurementError(f"each result needs a name of its own that begins with the lesson's number: {names}.")
     return {
         "seconds": round(run.seconds, 1),
-        "peak_memory_mb": round(run.peak_memory_mb),
+        "private_mb": round(run.private_mb),
         "results": {result["name"]: result["value"] for result in results},
         "measured": {
             "date": datetime.date.today().isoformat(),
             "python": platform.python_version(),
             **{name: version(name) for name in ("keras", "tensorflow", "numpy")},
-            "cores": os.cpu_count(),
+            "cores": usable_cores(),
         },
     }
 
@@ -156,7 +140,8 @@ def measure(
     seeds: range = SEEDS,
 ) -> list[dict]:
     """One run per seed; those that are already in `runs_folder` are read from there."""
-    digest = fingerprint(path)
+    code = [fingerprint(path), *(version(name) for name in LIBRARIES)]
+    digest = hashlib.sha256(json.dumps(code).encode()).hexdigest()[:12]
     files = {seed: runs_folder / f"{lesson_of(path)}-{digest}-{seed}.json" for seed in seeds}
     missing = [seed for seed, file in files.items() if not file.exists()]
     print(f"lesson {lesson_of(path)}: {len(files) - len(missing)} of {len(files)} runs are there already", flush=True)
@@ -166,7 +151,7 @@ def measure(
         left = (len(missing) - done) * result["seconds"] / 60
         print(
             f"lesson {lesson_of(path)}, seed {seed}, run {done} of {len(missing)}: {result['seconds']:.0f} s, "
-            f"{result['peak_memory_mb']:,} MB; about {left:.0f} min left for this lesson",
+            f"{result['private_mb']:,} MB; about {left:.0f} min left for this lesson",
             flush=True,
         )
     return [json.loads(file.read_text(encoding="utf-8")) for file in files.values()]
@@ -177,8 +162,8 @@ def measure(
 # ---------------------------------------------------------------------------------------------------------------------
 
 
-def updated(reference: dict, lesson: str, runs: list[dict]) -> dict:
-    """`reference` with the entries of one lesson replaced.
+def updated(reference: dict, lesson: str, runs: list[dict], code: str) -> dict:
+    """`reference` with the entries of one lesson replaced; `code` is the fingerprint of what was run.
 
     Raises:
         MeasurementError: the runs reached different checkpoints, or their values make no band.
@@ -188,28 +173,76 @@ def updated(reference: dict, lesson: str, runs: list[dict]) -> dict:
         raise MeasurementError("the checkpoints that were reached differ from seed to seed.")
     results = {name: entry for name, entry in reference["results"].items() if not name.startswith(f"{lesson}.")}
     for name in names:
-        results[name] = band([run["results"][name] for run in runs])
+        results[name] = band([run["results"][name] for run in runs], name)
     entry = {
         "seconds": round(min(run["seconds"] for run in runs), 1),  # the run that was disturbed least
         "measured": max((run["measured"] for run in runs), key=lambda measured: measured["date"]),
+        "fingerprint": code,
     }
     return {"lessons": {**reference["lessons"], lesson: entry}, "results": results}
 
 
-def main() -> None:
-    lessons = {lesson_of(path): path for path in notebook_paths()}
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--lessons", nargs="+", choices=lessons, default=list(lessons), metavar="NN")
-    parser.add_argument("--seeds", type=int, choices=range(FEWEST_SEEDS, len(SEEDS) + 1), default=len(SEEDS))
-    arguments = parser.parse_args()
-    for lesson in arguments.lessons:
+def confirmed(reference: dict, lesson: str, before: dict, after: dict, code: str) -> dict:
+    """`reference` with the fingerprint of a lesson renewed, whose results `before` and `after` a change are the same.
+
+    Raises:
+        MeasurementError: a result differs, or there is another set of them.
+    """
+    differing = sorted(name for name in {*before, *after} if before.get(name) != after.get(name))
+    if differing:
+        described = "; ".join(f"{name}: {before.get(name)} and {after.get(name)}" for name in differing)
+        raise MeasurementError(f"results differ, so the bands have to be measured again ({described}).")
+    if set(after) != {name for name in reference["results"] if name.startswith(f"{lesson}.")}:
+        raise MeasurementError("the lesson has other results than the bands, so these have to be measured.")
+    entry = {**reference["lessons"][lesson], "fingerprint": code}
+    return {**reference, "lessons": {**reference["lessons"], lesson: entry}}
+
+
+def results_at(lesson: str, folder: Path) -> dict[str, float]:
+    """The results of a lesson, notebook and helper package, as they are in the working tree `folder`."""
+    path = lesson_path(lesson, folder / "notebooks")
+    with recorded_results() as (variables, results):
+        run_notebook(read_notebook(path), path.parent, PYTHONPATH=str(folder), **variables)
+    return {result["name"]: result["value"] for result in results}
+
+
+def write(reference: dict) -> None:
+    replace_file(REFERENCE_FILE, json.dumps(reference, indent=1, sort_keys=True, ensure_ascii=False) + "\n")
+
+
+def confirm(lessons: list[str], revision: str) -> None:
+    """Renew the fingerprints of lessons whose results are those of `revision`."""
+    with tempfile.TemporaryDirectory() as folder:
+        other = Path(folder) / "other"
+        subprocess.run(["git", "worktree", "add", "--detach", "--quiet", other, revision], cwd=ROOT, check=True)
         try:
-            runs = measure(lessons[lesson], seeds=SEEDS[: arguments.seeds])
-            reference = updated(json.loads(REFERENCE_FILE.read_text(encoding="utf-8")), lesson, runs)
-        except (CellFailed, MeasurementError) as error:
-            sys.exit(f"Lesson {lesson}: {error}")
-        replace_file(REFERENCE_FILE, json.dumps(reference, indent=1, sort_keys=True, ensure_ascii=False) + "\n")
-        print(f"lesson {lesson}: {REFERENCE_FILE.name} is written", flush=True)
+            for lesson in lessons:
+                before, after = results_at(lesson, other), results_at(lesson, ROOT)
+                reference = json.loads(REFERENCE_FILE.read_text(encoding="utf-8"))
+                write(confirmed(reference, lesson, before, after, fingerprint(lesson_path(lesson))))
+                print(f"lesson {lesson}: {len(after)} results are the same as in {revision}", flush=True)
+        finally:
+            subprocess.run(["git", "worktree", "remove", "--force", other], cwd=ROOT, check=True)
+
+
+def main() -> None:
+    known = [lesson_of(path) for path in notebook_paths()]
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--lessons", nargs="+", choices=known, default=known, metavar="NN")
+    parser.add_argument("--seeds", type=int, choices=range(FEWEST_SEEDS, len(SEEDS) + 1), default=len(SEEDS))
+    parser.add_argument("--same-as", metavar="COMMIT")
+    arguments = parser.parse_args()
+    try:
+        if arguments.same_as:
+            return confirm(arguments.lessons, arguments.same_as)
+        for lesson in arguments.lessons:
+            path = lesson_path(lesson)
+            code = fingerprint(path)
+            runs = measure(path, seeds=SEEDS[: arguments.seeds])
+            write(updated(json.loads(REFERENCE_FILE.read_text(encoding="utf-8")), lesson, runs, code))
+            print(f"lesson {lesson}: {REFERENCE_FILE.name} is written", flush=True)
+    except (CellFailed, MeasurementError) as error:
+        sys.exit(f"Nothing was written for a lesson: {error}")
 
 
 if __name__ == "__main__":

@@ -1,19 +1,18 @@
 """Write what is known in one place to all places that repeat it: `make stamp`.
 
-    python tools/stamp.py            # write
-    python tools/stamp.py --check    # exit status 1 if a file is not as it would be written
+    python -m tools.author.stamp            # write
+    python -m tools.author.stamp --check    # exit status 1 if a file is not as it would be written
 
-The repository's address stands in `pyproject.toml` (`project.urls.Repository`). It is stamped into each notebook's cells
-tagged `badge` (the Colab link) and `bootstrap` (the installation in Colab). The table of lessons in `README.md`, between
-`<!-- lessons:begin -->` and `<!-- lessons:end -->`, is made from each notebook's `metadata.course` (`idea`, `headline`)
-and from the measured times and results in `course_utils/reference.json`.
+The repository's address and the version stand in `pyproject.toml` (`project.urls.Repository`, `project.version`). They are
+stamped into each notebook's cells tagged `badge` (the Colab link) and `bootstrap` (the installation in Colab). The table of
+lessons in `README.md`, between `<!-- lessons:begin -->` and `<!-- lessons:end -->`, is made from each notebook's
+`metadata.course` (`idea`, `headline`) and from the measured times and results in `course_utils/reference.json`.
 """
 
 import argparse
 import json
 import math
 import re
-import string
 import sys
 import tomllib
 from pathlib import Path
@@ -31,69 +30,71 @@ from tools.shared.notebook_files import (
 BEGIN, END = "<!-- lessons:begin -->", "<!-- lessons:end -->"
 NOT_MEASURED = "not measured yet"
 
-# A placeholder may be somebody else's address one day, so nothing is installed from it.
-UNPUBLISHED_BOOTSTRAP = """\
-# Does nothing where the course is installed.
-import importlib.util
-
-if importlib.util.find_spec("course_utils") is None:
-    raise RuntimeError(
-        "The course is not published yet: clone or upload its repository, "
-        "and run `pip install --no-deps -e .` in its folder."
-    )"""
-
 BOOTSTRAP = """\
-# Does nothing where the course is installed. In Colab it adds the helper package, and only that.
+# @title Adds the course's helper package in Colab; does nothing where it is installed
 import importlib.util
-import subprocess
 import sys
 
 if importlib.util.find_spec("course_utils") is None:
-    repository = "git+{address}"
-    command = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", repository]
+    if "google.colab" not in sys.modules:
+        raise RuntimeError(
+            "This Python lacks the course's packages: run `pip install -r requirements.txt` "
+            "in the course's folder, and choose the same Python as the notebook's kernel."
+        )
+"""
+
+# Colab's own packages stay as they are: only the helper package is installed, at the notebook's own version.
+INSTALL = """\
+    import subprocess
+
+    course = "git+{address}@v{version}"
+    command = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", course]
     if subprocess.run(command).returncode:
-        remedy = "check the connection, or clone it and run `pip install --no-deps -e .`"
-        raise RuntimeError(f"The course could not be installed: {{remedy}} in its folder.")
+        raise RuntimeError(
+            "The helper package could not be installed: check the connection and run this "
+            "cell again, or look on the course's page for a newer version of the notebook."
+        )
     importlib.invalidate_caches()"""
+
+# A placeholder may be somebody else's address one day, so nothing is installed from it.
+UNPUBLISHED = """\
+    raise RuntimeError(
+        "The course is not published yet, so Colab cannot install its helper package: "
+        "run the notebook on your own computer, in the course's folder."
+    )"""
 
 
 class StampError(ValueError):
     """A file lacks the place or the information for a stamp; the message says which."""
 
 
-def repository_address(root: Path = ROOT) -> str:
-    return tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]["urls"]["Repository"]
+def project(root: Path = ROOT) -> dict:
+    """The table `project` of `pyproject.toml`."""
+    return tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 
 
-def bootstrap_cell(address: str) -> str:
-    return UNPUBLISHED_BOOTSTRAP if "PLACEHOLDER" in address else BOOTSTRAP.format(address=address)
+def bootstrap_cell(address: str, version: str) -> str:
+    published = "/PLACEHOLDER/" not in address
+    return BOOTSTRAP + (INSTALL.format(address=address, version=version) if published else UNPUBLISHED)
 
 
-def badge_cell(address: str, notebook_name: str) -> str:
+def badge_cell(address: str, version: str, notebook_name: str) -> str:
     repository = address.removeprefix("https://github.com/")
-    url = f"https://colab.research.google.com/github/{repository}/blob/main/notebooks/{notebook_name}"
+    url = f"https://colab.research.google.com/github/{repository}/blob/v{version}/notebooks/{notebook_name}"
     return f"[Open in Colab]({url})"
 
 
-def stamped_notebook(path: Path, address: str) -> str:
-    """The text of the notebook with fresh stamps."""
+def stamped_notebook(path: Path, address: str, version: str) -> str:
+    """The text of the notebook with fresh stamps, and with the bootstrap cell folded in Jupyter and in Colab."""
     notebook = read_notebook(path)
-    for tag, source in {"badge": badge_cell(address, path.name), "bootstrap": bootstrap_cell(address)}.items():
+    badge, bootstrap = badge_cell(address, version, path.name), bootstrap_cell(address, version)
+    for tag, source in (("badge", badge), ("bootstrap", bootstrap)):
         cells = [cell for cell in notebook.cells if has_tag(cell, tag)]
         if len(cells) != 1:
             raise StampError(f"{path.name} has {len(cells)} cells with the tag {tag!r}; expected one.")
         cells[0].source = source
+    cells[0].metadata.update(jupyter={"source_hidden": True}, cellView="form")
     return notebook_text(notebook)
-
-
-class _Headline(string.Formatter):
-    """Fills `{01.dense32.test_bce}` or, with a format, `{01.dense32.test_bce:.4f}` with mean ± standard deviation."""
-
-    def get_field(self, field_name, args, kwargs):
-        return kwargs["results"][field_name], field_name
-
-    def format_field(self, value, format_spec):
-        return mean_and_std(value["mean"], value["std"], format_spec)
 
 
 def mean_and_std(mean: float, std: float, format_spec: str = "") -> str:
@@ -109,6 +110,15 @@ def mean_and_std(mean: float, std: float, format_spec: str = "") -> str:
     return format(mean, format_spec) + (f" ± {spread}" if re.search("[1-9]", spread) else "")
 
 
+def filled_headline(headline: str, results: dict) -> str:
+    """The headline with `mean_and_std` in place of `{01.dense32.test_bce}` or, with a format, `{01.dense32.test_bce:.4f}`."""
+
+    def numbers(place: re.Match) -> str:
+        return mean_and_std(results[place[1]]["mean"], results[place[1]]["std"], place[2])
+
+    return re.sub(r"\{([^}:]+):?([^}]*)\}", numbers, headline)
+
+
 def table_row(path: Path, reference: dict) -> str:
     notebook = read_notebook(path)
     try:
@@ -121,7 +131,7 @@ def table_row(path: Path, reference: dict) -> str:
     if lesson:
         cost = f"{5 * math.ceil(lesson['seconds'] / 5)} s"
         try:
-            result = _Headline().vformat(headline, (), {"results": reference["results"]})
+            result = filled_headline(headline, reference["results"])
         except KeyError as name:
             raise StampError(f"{path.name}: its headline names {name}, which was not measured.") from None
     columns = [f"[{title}](notebooks/{path.name})", idea, cost, result]
@@ -139,12 +149,13 @@ def stamped_readme(path: Path, notebooks: list[Path], reference: dict) -> str:
     return before + "\n".join([BEGIN, *head, *rows, END]) + after
 
 
-def stamped_files(root: Path = ROOT) -> dict[Path, str]:
-    """Path → fresh text of all files that are stamped."""
-    address = repository_address(root)
+def stamped_files(root: Path = ROOT, address: str | None = None) -> dict[Path, str]:
+    """Path → fresh text of all files that are stamped, with the repository's own address or another one."""
+    facts = project(root)
+    address = address or facts["urls"]["Repository"]
     notebooks = notebook_paths(root / "notebooks")
     reference = json.loads((root / "course_utils" / "reference.json").read_text(encoding="utf-8"))
-    fresh = {path: stamped_notebook(path, address) for path in notebooks}
+    fresh = {path: stamped_notebook(path, address, facts["version"]) for path in notebooks}
     return fresh | {root / "README.md": stamped_readme(root / "README.md", notebooks, reference)}
 
 

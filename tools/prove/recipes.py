@@ -1,13 +1,15 @@
 """Published training recipes on Keras 3, and ours for the same task.
 
-A published recipe keeps its author's network, optimiser, batch size and number of epochs, and Keras' defaults for all else;
+A published recipe keeps its author's network, optimizer, batch size and number of epochs, and Keras' defaults for all else;
 that is how a reader would run it. Building the model counts for neither side, compiling it for both.
 """
 
 import functools
+import importlib.util
 import math
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -28,25 +30,75 @@ from course_utils.training import train
 
 from keras import layers  # isort: skip
 
-# Read in the tutorial itself: 150 epochs take over half an hour on two cores, so they are not run here.
+# Read in the tutorial itself: 150 epochs take over half an hour on two cores, so two are timed here.
 KERAS_IO_DENOISING_LOSS = 0.0839
 KERAS_IO_DENOISING_EPOCHS = 50 + 100
 
 DENOISING_NOISE = 0.4
+N_TRAIN = 55_000
 
 
 class Result(NamedTuple):
-    """Test loss, seconds of training, and the multiplications (each with an addition) that its formulas need."""
+    """Test loss (`None` where the training was shortened), seconds of the whole training, and its multiplications."""
 
-    loss: float
+    loss: float | None
     seconds: float
     multiply_adds: float
 
 
-class Recipe(NamedTuple):
+@dataclass(frozen=True)
+class Recipe:
+    """A training to measure.
+
+    Args:
+        name: for the table.
+        epochs: of the whole training.
+        build: makes the model.
+        fit: `fit(model, epochs, x, x_val, callbacks)` trains it.
+        score: `score(model, x_test)` is its loss on the test digits.
+        flat: whether it takes pictures as rows of 784 numbers.
+        prepare: makes the arguments `x` of `fit` and `x_val` from the training and validation pictures.
+        published_loss: of a training that is too long to be run; a few epochs are timed, and their time is scaled.
+        repeats: how often it is measured.
+    """
+
     name: str
     epochs: int
-    run: Callable[[], Result]
+    build: Callable[[], keras.Model]
+    fit: Callable
+    score: Callable
+    flat: bool = True
+    prepare: Callable = lambda x: x
+    published_loss: float | None = None
+    repeats: int = 3
+
+    def run(self, seed: int, timed_epochs: int | None = None) -> Result:
+        """Train once; with `timed_epochs`, so many epochs only, from whose time that of all is computed."""
+        keras.utils.set_random_seed(seed)
+        (x, _), (x_val, _), (x_test, _) = load_mnist(flat=self.flat)
+        model, clock = self.build(), _EpochClock()
+        x, x_val = self.prepare(x), self.prepare(x_val)
+        work = 3 * multiply_adds(model) * N_TRAIN * self.epochs  # backward takes twice as many as forward
+        start = time.perf_counter()
+        self.fit(model, timed_epochs or self.epochs, x, x_val, [clock])
+        seconds = time.perf_counter() - start
+        if timed_epochs is None:
+            return Result(self.score(model, x_test), seconds, work)
+        # Only the first epoch compiles.
+        return Result(self.published_loss, seconds + (self.epochs - timed_epochs) * clock.seconds[-1], work)
+
+
+class _EpochClock(keras.callbacks.Callback):
+    """The seconds of each epoch."""
+
+    def on_train_begin(self, logs=None):
+        self.seconds = []
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.start = time.perf_counter()
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.seconds.append(time.perf_counter() - self.start)
 
 
 class Comparison(NamedTuple):
@@ -70,11 +122,6 @@ def _of_layer(layer: layers.Layer) -> int:
     return math.prod(layer.kernel.shape) * math.prod(picture.shape[1:-1])
 
 
-def _work(model: keras.Model, n_examples: int, epochs: int) -> int:
-    """Multiplications of a training: backward, the gradients of inputs and of weights take as much as forward each."""
-    return 3 * multiply_adds(model) * n_examples * epochs
-
-
 def machine_speed(convolutional: bool) -> float:
     """Multiplications per second of one large matrix product, or of a convolution as in lesson 02; the best of ten."""
     if convolutional:
@@ -91,20 +138,6 @@ def machine_speed(convolutional: bool) -> float:
         keras.ops.convert_to_numpy(compute(*inputs))  # waits until it is computed
         seconds.append(time.perf_counter() - start)
     return work / min(seconds)
-
-
-def _recipe(name: str, epochs: int, build: Callable, fit: Callable, flat: bool, score: Callable) -> Recipe:
-    """A training to measure: `fit(model, epochs, x_train, x_val)` on `build()`, then `score(model, x_test)`."""
-
-    def run() -> Result:
-        (x_train, _), (x_val, _), (x_test, _) = load_mnist(flat=flat)
-        model = build()
-        start = time.perf_counter()
-        fit(model, epochs, x_train, x_val)
-        seconds = time.perf_counter() - start
-        return Result(score(model, x_test), seconds, _work(model, len(x_train), epochs))
-
-    return Recipe(name, epochs, run)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -157,24 +190,27 @@ def _pytorch_vae() -> VAE:
 
 
 def _keras_fit(batch_size: int, optimizer: str = "adam") -> Callable:
-    """Keras' `fit` of an autoencoder, as in the tutorials."""
+    """Keras' `fit` of an autoencoder, as in the tutorials; `x` is a picture or a pair of input and target."""
 
-    def fit(model, epochs, x, x_val):
+    def fit(model, epochs, x, x_val, callbacks):
+        (x, y), validation = (x, x_val) if isinstance(x, tuple) else ((x, x), (x_val, x_val))
         model.compile(optimizer=optimizer, loss="binary_crossentropy")
-        model.fit(x, x, batch_size=batch_size, epochs=epochs, validation_data=(x_val, x_val), verbose=0)
+        model.fit(
+            x, y, batch_size=batch_size, epochs=epochs, validation_data=validation, callbacks=callbacks, verbose=0
+        )
 
     return fit
 
 
-def _keras_fit_vae(model, epochs, x, x_val):
+def _keras_fit_vae(model, epochs, x, x_val, callbacks):
     model.compile(optimizer="adam")
-    model.fit(x, batch_size=128, epochs=epochs, verbose=0)
+    model.fit(x, batch_size=128, epochs=epochs, callbacks=callbacks, verbose=0)
 
 
 def _our_fit(**settings) -> Callable:
     """The course's `train`; a VAE computes its loss itself."""
 
-    def fit(model, epochs, x, x_val):
+    def fit(model, epochs, x, x_val, callbacks):
         if isinstance(model, VAE):
             train(model, x, epochs=epochs, **settings)
         else:
@@ -187,9 +223,13 @@ def _own_error(model, x_test) -> float:
     return model.evaluate(x_test, x_test, batch_size=1000, verbose=0)
 
 
+def _with_noise(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    return noisy_copy(GaussianNoise(DENOISING_NOISE), x, seed=0), x
+
+
 def _denoising_error(model, x_test) -> float:
-    noisy = noisy_copy(GaussianNoise(DENOISING_NOISE), x_test, seed=0)
-    return model.evaluate(noisy, x_test, batch_size=200, verbose=0)
+    noisy, clean = _with_noise(x_test)
+    return model.evaluate(noisy, clean, batch_size=200, verbose=0)
 
 
 def _nelbo(model, x_test) -> float:
@@ -198,24 +238,17 @@ def _nelbo(model, x_test) -> float:
     return parts["reconstruction"] + parts["kl"]
 
 
-def _run_keras_io_denoising() -> Result:
-    """The published loss, and the time of one epoch (the second, which compiles nothing) times the epochs."""
-    (x, _), (x_val, _), _ = load_mnist()
-    noisy, noisy_val = (noisy_copy(GaussianNoise(DENOISING_NOISE), images, seed=0) for images in (x, x_val))
-    model = _keras_io_denoiser()
-    model.compile(optimizer="adam", loss="binary_crossentropy")
-    for _ in range(2):
-        start = time.perf_counter()
-        model.fit(noisy, x, batch_size=128, validation_data=(noisy_val, x_val), verbose=0)
-        seconds = time.perf_counter() - start
-    epochs = KERAS_IO_DENOISING_EPOCHS
-    return Result(KERAS_IO_DENOISING_LOSS, epochs * seconds, _work(model, len(x), epochs))
+def _torch_recipes() -> list:
+    """PyTorch's example on PyTorch itself, where it is installed."""
+    if not (importlib.util.find_spec("torch") and importlib.util.find_spec("torchvision")):
+        return []
+    from tools.prove.torch_vae import TorchVAERecipe
+
+    return [TorchVAERecipe()]
 
 
-# What the recipes of a comparison have in common: the form of the pictures, and what is compared.
-_flat_recipe = functools.partial(_recipe, flat=True, score=_own_error)
-_picture_recipe = functools.partial(_recipe, flat=False, score=_own_error)
-_vae_recipe = functools.partial(_recipe, flat=True, score=_nelbo)
+_autoencoder_recipe = functools.partial(Recipe, score=_own_error)
+_vae_recipe = functools.partial(Recipe, score=_nelbo)
 
 COMPARISONS = {
     "dense": Comparison(
@@ -223,20 +256,20 @@ COMPARISONS = {
         loss="test BCE",
         convolutional=False,
         published=[
-            _flat_recipe(
+            _autoencoder_recipe(
                 name="Keras blog: Adam, 50 epochs, batch 256",
                 epochs=50,
                 build=lambda: build_autoencoder([784, 32])[0],
                 fit=_keras_fit(256),
             ),
-            _flat_recipe(
+            _autoencoder_recipe(
                 name="lecture: Adadelta (default rate), 50 epochs, batch 256",
                 epochs=50,
                 build=lambda: build_autoencoder([784, 32])[0],
                 fit=_keras_fit(256, "adadelta"),
             ),
         ],
-        ours=_flat_recipe(
+        ours=_autoencoder_recipe(
             name="ours: warm-up and cosine, 5 epochs, batch 128",
             epochs=5,
             build=lambda: build_autoencoder([784, 32])[0],
@@ -248,18 +281,21 @@ COMPARISONS = {
         loss="test BCE",
         convolutional=True,
         published=[
-            _picture_recipe(
+            _autoencoder_recipe(
                 name="Keras blog: 16-8-8 with pooling, Adam, 50 epochs, batch 128",
                 epochs=50,
                 build=lambda: build_pooling_autoencoder()[0],
                 fit=_keras_fit(128),
+                flat=False,
+                repeats=2,
             )
         ],
-        ours=_picture_recipe(
+        ours=_autoencoder_recipe(
             name="ours: 16-32-8 with strides, warm-up and cosine, 2 epochs, batch 128",
             epochs=2,
             build=lambda: build_conv_autoencoder()[0],
             fit=_our_fit(learning_rate=0.004),
+            flat=False,
         ),
     ),
     "denoising": Comparison(
@@ -268,17 +304,21 @@ COMPARISONS = {
         convolutional=True,
         published=[
             Recipe(
-                "keras.io: 50 epochs on clean digits, 100 on noisy ones (loss as published, time of one epoch × 150)",
-                KERAS_IO_DENOISING_EPOCHS,
-                _run_keras_io_denoising,
+                name="keras.io: 50 epochs on clean digits, 100 on noisy ones (loss as published)",
+                epochs=KERAS_IO_DENOISING_EPOCHS,
+                build=_keras_io_denoiser,
+                fit=_keras_fit(128),
+                score=_denoising_error,
+                flat=False,
+                prepare=_with_noise,
+                published_loss=KERAS_IO_DENOISING_LOSS,
             )
         ],
-        ours=_recipe(
+        ours=Recipe(
             name="ours: the network of lesson 03, fresh noise, 2 epochs, batch 64",
             epochs=2,
             build=lambda: build_conv_denoiser(GaussianNoise(DENOISING_NOISE)),
             fit=_our_fit(learning_rate=0.004, batch_size=64),
-            flat=True,
             score=_denoising_error,
         ),
     ),
@@ -292,12 +332,14 @@ COMPARISONS = {
                 epochs=30,
                 build=lambda: _tutorial_vae(beta=1.0),
                 fit=_keras_fit_vae,
+                repeats=2,
             ),
             _vae_recipe(
                 name="book: the same, 30 epochs, with half the KL (its mean over the latents)",
                 epochs=30,
                 build=lambda: _tutorial_vae(beta=0.5),
                 fit=_keras_fit_vae,
+                repeats=1,
             ),
         ],
         ours=_vae_recipe(
@@ -313,11 +355,12 @@ COMPARISONS = {
         convolutional=False,
         published=[
             _vae_recipe(
-                name="PyTorch's example: 784-400-20, Adam, 10 epochs, batch 128",
+                name="PyTorch's example, in Keras: 784-400-20, Adam, 10 epochs, batch 128",
                 epochs=10,
                 build=_pytorch_vae,
                 fit=_keras_fit_vae,
-            )
+            ),
+            *_torch_recipes(),
         ],
         ours=_vae_recipe(
             name="ours: 784-400-200-20 as in lesson 06, 5 epochs, batch 128",

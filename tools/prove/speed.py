@@ -1,11 +1,12 @@
-"""Train published recipes and ours in turn, and write `RESULTS.md` beside this file.
+"""Train published recipes and ours in turn, and write `reports/SPEED.md`: `make bench`.
 
-    make bench                                            # all comparisons, one after the other; about an hour
-    python benchmarks/run.py --only dense --repeats 3     # this one again; the others keep their results
+    python -m tools.prove.speed                                # all comparisons, one after the other; an hour and more
+    python -m tools.prove.speed --only dense --repeats 1       # this one again; the others keep their results
 
-Each comparison runs in a process of its own, its recipes one after the other, and that several times over (A, B, A, B, …),
-so that a slow minute of the machine hits all of them. The ratio of two times is taken within a repeat. Results are kept
-in `results.json`.
+Every training runs in a process of its own: a published recipe with the system's memory allocator, as its reader would run
+it, and with the course's; ours with the course's. They take turns (A, B, C, A, B, C, …), so that a slow minute of the
+machine hits all of them, and ratios are taken within a turn. A recipe with fewer repeats than the others is long: with the
+course's allocator it is timed over a few epochs. Results are kept in `reports/speed.json`.
 """
 
 import argparse
@@ -14,117 +15,147 @@ import os
 import statistics
 import subprocess
 import sys
-from pathlib import Path
-
 
 from tools.shared.child import read_results, send_result
 from tools.shared.machine import machine_and_versions
-from tools.shared.notebook_files import replace_file
+from tools.shared.notebook_files import REPORTS_FOLDER, ROOT, replace_file
 
-FOLDER = REPORTS_FOLDER
-RESULTS_FILE = FOLDER / "RESULTS.md"
-DATA_FILE = FOLDER / "results.json"
+PAGE = REPORTS_FOLDER / "SPEED.md"
+DATA_FILE = REPORTS_FOLDER / "speed.json"
+
+REPEATS = 3
+TIMED_EPOCHS = 3  # of a recipe that is too long to be run again
+LONGEST_TRAINING = 3600  # seconds
+
+HEAD = """\
+# Published recipes against ours
+
+Written by `make bench`. Both sides train on the same 55,000 digits, in turn, each training in a fresh process. A published
+recipe runs twice: with the system's memory allocator, as its reader would run it, and with the course's
+([ALLOCATOR.md](ALLOCATOR.md)). So the ratio of its time to ours is the product of what the recipe gains from memory alone and
+of what training differently gains. "Share" is the speed of the multiplications in the training, forward and backward, as a
+part of the speed of one large operation of that kind on the same machine. Times marked * are those of a few epochs, scaled.
+"""
 
 
-def run_comparison(key: str, repeats: int) -> None:
-    """In the child process: run the recipes in turn, tell the result of each training."""
+def run_recipe(key: str, index: int, seed: int, shorten: bool) -> None:
+    """In the child process: train once, and send the result."""
+    from course_utils.devices import prepare_devices
     from tools.prove.recipes import COMPARISONS, machine_speed
 
-    from course_utils.training import setup
-
+    prepare_devices()
     comparison = COMPARISONS[key]
-    for repeat in range(repeats):
-        os.environ["COURSE_SEED"] = str(repeat)
-        setup("benchmark")
-        for recipe in (*comparison.published, comparison.ours):
-            result = recipe.run()
-            share = result.multiply_adds / result.seconds / machine_speed(comparison.convolutional)
-            print(f"{recipe.name}: {comparison.loss} {result.loss:.4f}, {result.seconds:.1f} s", flush=True)
-            send_result({"recipe": recipe.name, "loss": result.loss, "seconds": result.seconds, "share": share})
+    recipe = [*comparison.published, comparison.ours][index]
+    shorten = shorten or recipe.published_loss is not None
+    result = recipe.run(seed, TIMED_EPOCHS if shorten else None)
+    share = result.multiply_adds / result.seconds / machine_speed(comparison.convolutional)
+    send_result({"loss": result.loss, "seconds": result.seconds, "share": share, "scaled": shorten})
 
 
-def measure(key: str, repeats: int) -> list[dict]:
-    """Run a comparison in a child process; return its trainings in their order.
+def measure_once(key: str, index: int, seed: int, allocator: str, shorten: bool) -> dict:
+    """Train a recipe in a child process with the allocator `"system"` or `"keep"`.
 
     Raises:
         SystemExit: the child process failed.
     """
-    command = [sys.executable, __file__, "--child", key, "--repeats", str(repeats)]
+    arguments = ["--child", key, str(index), str(seed), str(int(shorten))]
+    child = subprocess.run(
+        [sys.executable, "-m", "tools.prove.speed", *arguments],
+        cwd=ROOT,
+        env=os.environ | {"COURSE_ALLOCATOR": allocator},
+        stdout=subprocess.PIPE,
+        text=True,
+        timeout=LONGEST_TRAINING,
+    )
+    if child.returncode:
+        raise SystemExit(f"A training of the comparison {key!r} failed with exit status {child.returncode}.")
+    return read_results(child.stdout)[-1]
+
+
+def measure(key: str, recipes: list, repeats: int) -> list[dict]:
+    """Run the recipes of a comparison in turn; return their trainings in order."""
     runs = []
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        for line in process.stdout:
-            if results := read_results(line):
-                runs += results
-            else:
-                print(line, end="", flush=True)
-    if process.returncode != 0:
-        raise SystemExit(f"The comparison {key!r} failed with exit status {process.returncode}.")
+    for repeat in range(repeats):
+        for index, recipe in enumerate(recipes):
+            ours = index == len(recipes) - 1
+            for allocator in ["keep"] if ours else ["system", "keep"]:
+                if repeat >= recipe.repeats:
+                    continue
+                shorten = recipe.repeats < REPEATS and allocator == "keep"
+                result = measure_once(key, index, repeat, allocator, shorten)
+                runs.append({"recipe": recipe.name, "allocator": allocator, "repeat": repeat, **result})
+                print(f"{recipe.name}, {allocator}: {result['seconds']:.1f} s, loss {result['loss']}", flush=True)
     return runs
 
 
 def table(title: str, loss: str, yardstick: str, entry: dict) -> str:
-    """A Markdown table; the last recipe is ours, and every ratio is a recipe's time by ours of the same repeat."""
-    by_recipe: dict[str, list[dict]] = {}
-    for run in entry["runs"]:
-        by_recipe.setdefault(run["recipe"], []).append(run)
-    *_, ours = by_recipe.values()
+    """A Markdown table; the last recipe is ours, and every ratio is taken within a repeat."""
+    names = list(dict.fromkeys(run["recipe"] for run in entry["runs"]))
+    runs = {(run["recipe"], run["allocator"], run["repeat"]): run for run in entry["runs"]}
+
+    def of(name: str, allocator: str, key: str) -> list:
+        return [run[key] for (recipe, kind, _), run in runs.items() if (recipe, kind) == (name, allocator)]
+
+    def ratios(name: str, allocator: str, other: str, other_allocator: str) -> list[float]:
+        return [
+            run["seconds"] / runs[other, other_allocator, repeat]["seconds"]
+            for (recipe, kind, repeat), run in runs.items()
+            if (recipe, kind) == (name, allocator)
+        ]
+
     lines = [
         f"## {title}",
         "",
-        f"{entry['machine']}; {_repeats(len(ours))}.",
+        f"{entry['machine']}; mean ± standard deviation over the runs, in turn.",
         "",
-        f"| recipe | {loss} | seconds | time / ours | share of the machine's {yardstick} |",
-        "|---|---|---|---|---|",
+        f"| recipe | runs | {loss} | seconds, system's allocator | with the course's | share of {yardstick} | time / ours "
+        "| of it memory | of it training |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
-    for name, runs in by_recipe.items():
-        ratios = [run["seconds"] / our["seconds"] for run, our in zip(runs, ours, strict=True)]
+    *published, ours = names
+    for name in published:
         columns = [
-            _spread([run["loss"] for run in runs], 4),
-            _spread([run["seconds"] for run in runs], 1),
-            _spread(ratios, 1),
-            _spread([100 * run["share"] for run in runs], 0) + " %",
+            str(len(of(name, "system", "seconds"))),
+            spread([value for value in of(name, "system", "loss") if value is not None], 4),
+            spread(of(name, "system", "seconds"), 1) + "*" * any(of(name, "system", "scaled")),
+            spread(of(name, "keep", "seconds"), 1) + "*" * any(of(name, "keep", "scaled")),
+            spread([100 * share for share in of(name, "keep", "share")], 0) + " %",
+            f"**{spread(ratios(name, 'system', ours, 'keep'), 1)}**",
+            spread(ratios(name, "system", name, "keep"), 2),
+            spread(ratios(name, "keep", ours, "keep"), 1),
         ]
         lines.append(f"| {name} | {' | '.join(columns)} |")
+    columns = [str(len(of(ours, "keep", "seconds"))), spread(of(ours, "keep", "loss"), 4), ""]
+    columns += [spread(of(ours, "keep", "seconds"), 1), spread([100 * s for s in of(ours, "keep", "share")], 0) + " %"]
+    lines.append(f"| {ours} | {' | '.join(columns)} | 1 | | |")
     return "\n".join(lines) + "\n"
 
 
-def _repeats(n: int) -> str:
-    return "one run of each" if n == 1 else f"mean ± standard deviation of {n} runs of each, in turn"
-
-
-def _spread(values: list[float], digits: int) -> str:
-    spread = f" ± {statistics.stdev(values):.{digits}f}" if len(values) > 1 else ""
-    return f"{statistics.mean(values):.{digits}f}{spread}"
+def spread(values: list[float], digits: int) -> str:
+    deviation = f" ± {statistics.stdev(values):.{digits}f}" if len(values) > 1 else ""
+    return f"{statistics.mean(values):.{digits}f}{deviation}"
 
 
 def page(comparisons: dict, results: dict) -> str:
-    """The whole of `RESULTS.md`: a table for each comparison that was measured."""
-    tables = [
-        table(
-            comparison.title,
-            comparison.loss,
-            "convolutions" if comparison.convolutional else "matrix products",
-            results[key],
-        )
-        for key, comparison in comparisons.items()
-        if key in results
-    ]
-    head = (
-        "# Published recipes against ours\n\nWritten by `make bench`. Both sides train on the same 55,000 digits. The last "
-        "column is the speed of the multiplications in the training, forward and backward, as a part of the speed of one "
-        "large operation of that kind in the same process.\n"
-    )
-    return "\n".join([head, *tables])
+    """The whole page: a table for each comparison that was measured."""
+    yardstick = {True: "the machine's convolutions", False: "its matrix products"}
+    measured = {key: comparison for key, comparison in comparisons.items() if key in results}
+    tables = [table(c.title, c.loss, yardstick[c.convolutional], results[key]) for key, c in measured.items()]
+    left_out = ""
+    if not any("on PyTorch" in run["recipe"] for run in results.get("vae20", {"runs": []})["runs"]):
+        left_out = "The example on PyTorch itself was left out: torch and torchvision were not installed.\n"
+    return "\n".join([HEAD, *tables, left_out]).rstrip() + "\n"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--repeats", type=int, default=1)
+    parser.add_argument("--repeats", type=int, default=REPEATS)
     parser.add_argument("--only", nargs="+", metavar="KEY", help="measure only these comparisons again")
-    parser.add_argument("--child", metavar="KEY", help=argparse.SUPPRESS)
+    parser.add_argument("--child", nargs=4, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.child:
-        return run_comparison(arguments.child, arguments.repeats)
+        key, index, seed, shorten = arguments.child
+        return run_recipe(key, int(index), int(seed), bool(int(shorten)))
 
     from tools.prove.recipes import COMPARISONS
 
@@ -133,10 +164,11 @@ def main() -> None:
         parser.error(f"no comparison named {', '.join(sorted(unknown))}; expected {', '.join(COMPARISONS)}")
     results = json.loads(DATA_FILE.read_text(encoding="utf-8")) if DATA_FILE.exists() else {}
     for key in keys:
-        results[key] = {"machine": machine_and_versions(), "runs": measure(key, arguments.repeats)}
+        recipes = [*COMPARISONS[key].published, COMPARISONS[key].ours]
+        results[key] = {"machine": machine_and_versions(), "runs": measure(key, recipes, arguments.repeats)}
         replace_file(DATA_FILE, json.dumps(results, indent=1) + "\n")
-        replace_file(RESULTS_FILE, page(COMPARISONS, results))
-    print(f"Written to {RESULTS_FILE.name}.")
+        replace_file(PAGE, page(COMPARISONS, {k: v for k, v in results.items() if k in COMPARISONS}))
+    print(f"Written to {PAGE.name}.")
 
 
 if __name__ == "__main__":

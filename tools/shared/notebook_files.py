@@ -11,6 +11,7 @@ from nbformat import NotebookNode
 
 ROOT = Path(__file__).resolve().parents[2]
 NOTEBOOK_FOLDER = ROOT / "notebooks"
+NOTEBOOK_RUFF = ROOT / "tools" / "author" / "notebook_ruff.toml"
 REPORTS_FOLDER = ROOT / "reports"
 REFERENCE_FILE = ROOT / "course_utils" / "reference.json"
 
@@ -56,17 +57,19 @@ def notebook_text(notebook: NotebookNode) -> str:
 def ruff_format(source: str, file_name: str) -> str:
     """Format Python code, or a notebook's JSON, as ruff would format a file of this name in the repository."""
     command = [sys.executable, "-m", "ruff", "format", "--stdin-filename", str(ROOT / file_name), "-"]
+    if Path(file_name).parts[0] == NOTEBOOK_FOLDER.name:
+        command += ["--config", str(NOTEBOOK_RUFF)]
     done = subprocess.run(command, input=source.encode(), capture_output=True, check=False)
     if done.returncode:
         raise ValueError(f"ruff cannot format {file_name}: {done.stderr.decode().strip()}")
     return done.stdout.decode()
 
 
-def replace_file(path: Path, text: str) -> None:
+def replace_file(path: Path, content: str | bytes) -> None:
     """Write a file so that it has either its old or its new content, even if the program is killed."""
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f".{path.name}.unfinished")
-    unfinished.write_text(text, encoding="utf-8", newline="\n")
+    unfinished.write_bytes(content.encode() if isinstance(content, str) else content)
     os.replace(unfinished, path)
 
 

@@ -1,4 +1,4 @@
-"""A copy of the repository's tracked files in another folder, in which a program may change and break things."""
+"""A copy of the repository's files in another folder, in which a program may change and break things."""
 
 import os
 import shutil
@@ -11,18 +11,24 @@ from tools.shared.notebook_files import ROOT
 TIMEOUT = 1800  # seconds for one command in the copy
 
 
+def repository_files(root: Path = ROOT) -> list[str]:
+    """The names of the files in the repository at `root`, as they are now: all but those that git ignores."""
+    command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    listed = subprocess.run(command, cwd=root, capture_output=True, check=True).stdout.decode()
+    return [name for name in listed.split("\0") if name and (root / name).is_file()]
+
+
 class WorkingCopy:
-    """The tracked files of the repository, as they are now, in `folder`."""
+    """The repository's files, as they are now, in `folder`: all but those that git ignores."""
 
     def __init__(self, folder: Path):
         self.folder = folder
-        listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=True).stdout.decode()
-        self.files = [name for name in listed.split("\0") if name]
+        self.files = repository_files()
         self.environment = os.environ | {"PYTHONPATH": str(folder), "COURSE_STRICT": "1"}
         self.restore()
 
     def restore(self) -> None:
-        """Undo every change of a tracked file."""
+        """Undo every change of one of these files."""
         for name in self.files:
             target = self.folder / name
             target.parent.mkdir(parents=True, exist_ok=True)

@@ -1,0 +1,70 @@
+"""Models that were trained in advance, because their training takes longer than a lesson should.
+
+`make pretrained` trains them and stores two files each in `pretrained_files/`: the weights in half precision, and a
+description with their SHA-256 digest, the settings and duration of the training, and its results on the test digits.
+"""
+
+import hashlib
+import io
+import json
+
+import numpy as np
+
+from course_utils import PACKAGE_FOLDER
+from course_utils.backend import keras
+
+PRETRAINED_FOLDER = PACKAGE_FOLDER / "pretrained_files"
+
+
+class PretrainedError(RuntimeError):
+    """Weights that were trained in advance are missing or damaged, or belong to another model."""
+
+
+def pretrained_names() -> list[str]:
+    """The names of all models that were trained in advance."""
+    return sorted(path.stem for path in PRETRAINED_FOLDER.glob("*.json"))
+
+
+def load_pretrained(name: str, model: keras.Model) -> dict:
+    """Put the weights that were trained in advance into `model`, after comparing their file with its digest.
+
+    Args:
+        name: such as `"06.vae20"`, the lesson and the model.
+        model: a built model of the layers that were trained; its own weights are replaced.
+
+    Returns:
+        What is known about the training: `settings` (epochs, batch size, learning rate), `seconds`, `machine`, and
+        `figures`, the results on the test digits by name.
+
+    Raises:
+        PretrainedError: there is no such model, its file is missing or damaged, or the layers of `model` are others. The
+            message says what to do; `model` is unchanged then.
+    """
+    if name not in pretrained_names():
+        raise PretrainedError(f"No model {name!r} was trained in advance; expected one of {pretrained_names()}.")
+    description = json.loads((PRETRAINED_FOLDER / f"{name}.json").read_text(encoding="utf-8"))
+    weights = _read_verified(name, description["sha256"])
+    shapes = [tuple(weight.shape) for weight in model.weights]
+    if [weight.shape for weight in weights] != shapes:
+        raise PretrainedError(
+            f"The weights {name!r} were trained with layers of the shapes {[weight.shape for weight in weights]}, but "
+            f"this model has {shapes}: build it as the lesson does."
+        )
+    model.set_weights([weight.astype("float32") for weight in weights])
+    return {key: description[key] for key in ("settings", "seconds", "machine", "figures")}
+
+
+def _read_verified(name: str, sha256: str) -> list[np.ndarray]:
+    path = PRETRAINED_FOLDER / f"{name}.npz"
+    remedy = (
+        "restore it with `git checkout -- course_utils/pretrained_files`, install the course again, or train it with "
+        "`make pretrained`"
+    )
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise PretrainedError(f"The weights {path} cannot be read ({error.strerror}): {remedy}.") from None
+    if hashlib.sha256(content).hexdigest() != sha256:
+        raise PretrainedError(f"The weights {path} are damaged or were changed: {remedy}.")
+    with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
+        return [arrays[key] for key in sorted(arrays.files)]

@@ -1,0 +1,145 @@
+"""Train the models that take longer than a lesson should, and store them for `load_pretrained`: `make pretrained`.
+
+    python -m tools.author.pretrain                  # those whose files are missing or whose recipe changed
+    python -m tools.author.pretrain --again 06.vae20
+
+An interrupted training goes on where it was when the program is called again. Weights are stored in half precision, and
+the test figures are those of the stored weights.
+"""
+
+import argparse
+import hashlib
+import io
+import json
+import os
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from course_utils.backend import keras
+from course_utils.data import load_mnist
+from course_utils.devices import setup
+from course_utils.lessons import VAE, build_vae_networks
+from course_utils.pretrained import PRETRAINED_FOLDER, load_pretrained, pretrained_names
+from course_utils.training import train
+from tools.shared.machine import machine_and_versions
+from tools.shared.notebook_files import ROOT, replace_file
+
+PROGRESS_FOLDER = ROOT / "build" / "pretrained"
+LARGEST_TOTAL = 8_000_000  # bytes of all stored weights
+
+
+@dataclass(frozen=True)
+class Settings:
+    epochs: int
+    batch_size: int
+    learning_rate: float
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a model is made: `build()`, trained on the flat training digits, `figures(model, x_test)` by name."""
+
+    build: Callable[[], keras.Model]
+    settings: Settings
+    figures: Callable[[keras.Model, np.ndarray], dict[str, float]]
+
+
+def _nelbo(vae: VAE, x_test: np.ndarray) -> dict[str, float]:
+    parts = vae.evaluate(x_test, batch_size=1000, verbose=0, return_dict=True)
+    return {"test_nelbo": round(parts["loss"], 3), "test_kl": round(parts["kl"], 3)}
+
+
+RECIPES = {
+    "06.vae20": Recipe(
+        build=lambda: VAE(*build_vae_networks([512, 256], latent=20)),
+        settings=Settings(epochs=100, batch_size=200, learning_rate=2e-3),
+        figures=_nelbo,
+    ),
+}
+
+
+def packed(model: keras.Model) -> bytes:
+    """The weights in half precision, as a NumPy archive in memory."""
+    content = io.BytesIO()
+    arrays = {f"{index:03}": weight.astype("float16") for index, weight in enumerate(model.get_weights())}
+    np.savez_compressed(content, **arrays)
+    return content.getvalue()
+
+
+def pretrain(name: str) -> None:
+    """Train the model `name`, and replace its two files."""
+    recipe = RECIPES[name]
+    (x_train, _), _, (x_test, _) = load_mnist(flat=True)
+    setup(name.partition(".")[0])
+    model = recipe.build()
+    PROGRESS_FOLDER.mkdir(parents=True, exist_ok=True)
+    clock = Clock(PROGRESS_FOLDER / f"{name}.seconds")
+    with clock:
+        train(model, x_train, **asdict(recipe.settings), resume=PROGRESS_FOLDER / f"{name}.npz")
+    content = packed(model)
+    others = sum(path.stat().st_size for path in PRETRAINED_FOLDER.glob("*.npz") if path.stem != name)
+    if len(content) + others > LARGEST_TOTAL:
+        sys.exit(f"{name} has {len(content):,} bytes; with the others that is more than {LARGEST_TOTAL:,}.")
+    description = {
+        "sha256": hashlib.sha256(content).hexdigest(),
+        "settings": asdict(recipe.settings),
+        "seconds": round(clock.seconds),
+        "machine": machine_and_versions(),
+        "figures": {},
+    }
+    PRETRAINED_FOLDER.mkdir(exist_ok=True)
+    unfinished = PRETRAINED_FOLDER / f".{name}.npz.unfinished"
+    unfinished.write_bytes(content)
+    os.replace(unfinished, PRETRAINED_FOLDER / f"{name}.npz")
+    write(name, description)
+    load_pretrained(name, model)
+    write(name, description | {"figures": recipe.figures(model, x_test)})
+    print(f"{name}: {len(content):,} bytes; {(PRETRAINED_FOLDER / f'{name}.json').read_text(encoding='utf-8')}")
+
+
+def write(name: str, description: dict) -> None:
+    replace_file(PRETRAINED_FOLDER / f"{name}.json", json.dumps(description, indent=1, ensure_ascii=False) + "\n")
+
+
+class Clock:
+    """Adds up the seconds of a training over its interruptions, in a file."""
+
+    def __init__(self, path: Path):
+        self.path = path
+        self.seconds = float(path.read_text(encoding="utf-8")) if path.exists() else 0.0
+
+    def __enter__(self) -> "Clock":
+        self.start = time.perf_counter()
+        return self
+
+    def __exit__(self, error_type, *_) -> None:
+        self.seconds += time.perf_counter() - self.start
+        if error_type is None:
+            self.path.unlink(missing_ok=True)
+        else:
+            replace_file(self.path, str(self.seconds))
+
+
+def is_current(name: str) -> bool:
+    """Whether the stored model was trained with the present settings."""
+    if name not in pretrained_names():
+        return False
+    stored = json.loads((PRETRAINED_FOLDER / f"{name}.json").read_text(encoding="utf-8"))
+    return stored["settings"] == asdict(RECIPES[name].settings) and bool(stored["figures"])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--again", nargs="+", choices=RECIPES, metavar="NAME", help="train these anew")
+    arguments = parser.parse_args()
+    for name in arguments.again or [name for name in RECIPES if not is_current(name)]:
+        pretrain(name)
+
+
+if __name__ == "__main__":
+    main()
