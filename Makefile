@@ -1,72 +1,118 @@
-# The course's commands; `make` alone lists them. `make lab` and `make test` do the whole set-up on a fresh clone.
+# The course's commands; `make` alone lists them. Every command does its whole set-up on a fresh clone.
 # Another Python: `make lab PYTHON=python3.12`. Programs are called as `python -m …`, because the scripts that pip
 # installs do not start from a folder with spaces in its name.
 
 PYTHON ?= python3
+IP ?= 127.0.0.1
+PORT ?= 8888
 VENV_PYTHON := .venv/bin/python
+# Empty files, made when the packages were installed after the last change of what is required.
 INSTALLED := .venv/installed
+INSTALLED_DEV := .venv/installed-dev
+
+NOTEBOOK_RUFF := --config tools/author/notebook_ruff.toml notebooks
 
 .DEFAULT_GOAL := help
-.PHONY: help lab test notebooks lessons stamp reference html lint bench growth profile bill faults stress test-backends test-versions
+.PHONY: help lab check-up test check test-machine notebooks lessons stamp publish reference pretrained html \
+	bench allocator scaling profile cost faults stress test-backends test-versions
 
-help: ## list the commands
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 23
+help:
+	@sed -n -e 's/^#: \{0,1\}//p' -e 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 22
 
-lab: $(INSTALLED) ## open JupyterLab on lesson 01
-	$(VENV_PYTHON) -m jupyterlab notebooks/01_autoencoder.ipynb
+#: Start here:
+#:
+lab: $(INSTALLED) ## install the course, start JupyterLab, and open lesson 01
+	@$(VENV_PYTHON) -m tools.lab --ip "$(IP)" --port "$(PORT)"
+#:                       The first start takes some minutes, for it installs TensorFlow and JupyterLab into .venv.
+#:                       Then your browser opens; where there is none, the last line is the address to open:
+#:
+#:                           http://127.0.0.1:8888/lab/tree/notebooks/01_autoencoder.ipynb?token=…
+#:
+#:                       Only programs on this machine can reach it; make lab IP=0.0.0.0 lets in other machines.
 
-test: $(INSTALLED) ## run all tests and re-execute every notebook
-	$(VENV_PYTHON) -m pytest
+check-up: $(INSTALLED) ## look for what is missing here, line by line, and say what to do
+	@$(VENV_PYTHON) -m course_utils
 
-notebooks: lessons ## re-execute the notebooks and store their outputs
-	$(VENV_PYTHON) tools/execute.py
+test: $(INSTALLED_DEV) ## run all tests and re-execute every notebook (20 to 30 minutes)
+	$(VENV_PYTHON) -m pytest -m "not machine"
 
-lessons: $(INSTALLED) ## collect the definitions of the notebooks into course_utils/lessons.py
-	$(VENV_PYTHON) tools/export_lessons.py
-
-stamp: $(INSTALLED) ## write the repository's address and the table of lessons where they belong
-	$(VENV_PYTHON) tools/stamp.py
-
-reference: $(INSTALLED) ## measure the bands of the checkpoints (about ten minutes per lesson)
-	$(VENV_PYTHON) tools/reference.py
-
-html: $(INSTALLED) ## make web pages that need no network, in build/html
-	$(VENV_PYTHON) tools/export_html.py
-
-lint: $(INSTALLED) ## check code and notebooks with ruff
+#:
+#: To change the course (CONTRIBUTING.md says when to use which):
+#:
+check: $(INSTALLED_DEV) ## style, types and the quick tests, in a minute and a half
 	$(VENV_PYTHON) -m ruff check .
 	$(VENV_PYTHON) -m ruff format --check .
+	$(VENV_PYTHON) -m ruff check $(NOTEBOOK_RUFF)
+	$(VENV_PYTHON) -m ruff format --check $(NOTEBOOK_RUFF)
+	$(VENV_PYTHON) -m mypy
+	$(VENV_PYTHON) -m pytest tests -m "not slow and not machine"
 
-# What follows takes from a few minutes to more than an hour, and writes a page to benchmarks/.
+notebooks: lessons ## re-execute the notebooks and store their outputs
+	$(VENV_PYTHON) -m tools.author.execute
 
-bench: $(INSTALLED) ## train published recipes and ours, side by side
-	$(VENV_PYTHON) benchmarks/run.py
+lessons: $(INSTALLED_DEV) ## collect the definitions of the notebooks in course_utils/lessons.py
+	$(VENV_PYTHON) -m tools.author.export_lessons
 
-growth: $(INSTALLED) ## measure how time and memory grow with data and code
-	$(VENV_PYTHON) benchmarks/growth.py
+stamp: $(INSTALLED_DEV) ## write address, version and the table of lessons where they belong
+	$(VENV_PYTHON) -m tools.author.stamp
 
-profile: $(INSTALLED) ## measure where the time of the slowest lesson and of training steps goes
-	$(VENV_PYTHON) benchmarks/profiling.py
+publish: $(INSTALLED_DEV) ## make the course ready for its address: make publish REPOSITORY=https://github.com/you/course
+	@test -n "$(REPOSITORY)" || { echo "Say where: make publish REPOSITORY=https://github.com/you/course" >&2; exit 1; }
+	$(VENV_PYTHON) -m tools.author.publish "$(REPOSITORY)"
 
-bill: $(INSTALLED) ## measure what each lesson costs and what a class needs
-	$(VENV_PYTHON) benchmarks/bill.py
+reference: $(INSTALLED_DEV) ## measure the bands of the checkpoints (ten to twenty minutes per lesson)
+	$(VENV_PYTHON) -m tools.author.reference
 
-faults: $(INSTALLED) ## plant faults in a copy and see which checks find them
-	$(VENV_PYTHON) tools/faults.py
+pretrained: $(INSTALLED_DEV) ## train the models that lessons load; goes on where it was interrupted
+	$(VENV_PYTHON) -m tools.author.pretrain
 
-stress: $(INSTALLED) ## kill, fill, cut and crowd: works, or says what to do
-	$(VENV_PYTHON) tools/stress.py
+html: $(INSTALLED_DEV) ## make web pages that need no network, in build/html
+	$(VENV_PYTHON) -m tools.author.export_html
 
-test-backends: $(INSTALLED) ## run the lessons on JAX, PyTorch and two devices
-	$(VENV_PYTHON) tools/environments.py backends
+#:
+#: To prove what the course says of itself (minutes to hours; each writes a page in reports/):
+#:
+bench: $(INSTALLED_DEV) ## published recipes and ours, trained side by side
+	$(VENV_PYTHON) -m tools.prove.speed
 
-test-versions: $(INSTALLED) ## run all tests with the oldest and the newest packages
-	$(VENV_PYTHON) tools/environments.py versions
+allocator: $(INSTALLED_DEV) ## what keeping memory saves in time
+	$(VENV_PYTHON) -m tools.prove.allocator
 
-# The file says that the packages were installed after the last change of what is required.
+scaling: $(INSTALLED_DEV) ## how time and memory grow with data and code
+	$(VENV_PYTHON) -m tools.prove.scaling
+
+profile: $(INSTALLED_DEV) ## where the time of the slowest lesson and of training steps goes
+	$(VENV_PYTHON) -m tools.prove.profiling
+
+cost: $(INSTALLED_DEV) ## what each lesson costs, and what a class needs
+	$(VENV_PYTHON) -m tools.prove.cost
+
+faults: $(INSTALLED_DEV) ## plant faults in a copy, and see which checks find them
+	$(VENV_PYTHON) -m tools.prove.faults
+
+stress: $(INSTALLED_DEV) ## killed trainings, full disks, no network: it works, or says what to do
+	$(VENV_PYTHON) -m tools.prove.stress
+
+test-machine: $(INSTALLED_DEV) ## the tests that measure time and memory, on a quiet machine
+	$(VENV_PYTHON) -m pytest tests -m machine
+
+test-backends: $(INSTALLED_DEV) ## the lessons on JAX, PyTorch and two devices
+	$(VENV_PYTHON) -m nox -s backends
+
+test-versions: $(INSTALLED_DEV) ## all tests with the oldest and with the newest packages
+	$(VENV_PYTHON) -m nox -s versions
+
 $(INSTALLED): requirements.txt pyproject.toml
-	@test -x .venv/bin/pip || $(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || \
+	@test -w . || { echo "The course has to be installed, and its folder $(CURDIR) cannot be written." >&2; \
+		echo "Copy it to a folder of your own, and run make $(MAKECMDGOALS) there." >&2; exit 1; }
+	@test -x $(VENV_PYTHON) || $(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || \
 		{ echo "The course needs Python 3.11, 3.12 or 3.13: try make $(MAKECMDGOALS) PYTHON=python3.12" >&2; exit 1; }
-	test -x .venv/bin/pip || $(PYTHON) -m venv .venv
-	$(VENV_PYTHON) -m pip install -r requirements.txt
+	@$(VENV_PYTHON) -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear .venv || \
+		{ echo "Python cannot make an environment here; on Debian and Ubuntu: apt install python3-venv" >&2; exit 1; }
+	@echo "Installing the course and what it needs into .venv; the first time this takes some minutes."
+	$(VENV_PYTHON) -m pip install --disable-pip-version-check -r requirements.txt
+	@touch $@
+
+$(INSTALLED_DEV): $(INSTALLED) requirements-dev.txt
+	$(VENV_PYTHON) -m pip install --disable-pip-version-check -r requirements-dev.txt
 	@touch $@

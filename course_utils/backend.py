@@ -9,12 +9,13 @@ away. `COURSE_DEBUG=1` shows the messages, for example when a GPU is not found.
 **Memory.** A training step needs large arrays for a moment, thousands of times. glibc's `malloc` returns each of them to
 the kernel at once, and the kernel clears every page anew when the next step asks for it: on a virtual machine that is a
 third or more of all processor time (`reports/ALLOCATOR.md`). So two settings are made before TensorFlow starts: its own
-caching allocator, and a `malloc` that keeps free memory. The process holds a little more memory in exchange.
+caching allocator, and a `malloc` that keeps free memory. When a training ends, `train` gives back what is free.
 `COURSE_ALLOCATOR=system` leaves everything as it is; where there is no glibc, nothing is set.
 """
 
 import contextlib
 import ctypes
+import gc
 import os
 import sys
 from collections.abc import Iterator
@@ -70,6 +71,13 @@ def keep_freed_memory() -> bool:
     return True
 
 
+def give_back_freed_memory() -> None:
+    """Give the memory that is free now back to the system, once; nothing happens where none is kept."""
+    if KEEPS_FREED_MEMORY:
+        gc.collect()
+        ctypes.CDLL(None).malloc_trim(0)
+
+
 def _require_supported(backend: str, where: str) -> None:
     if backend not in BACKENDS:
         raise ImportError(
@@ -79,7 +87,7 @@ def _require_supported(backend: str, where: str) -> None:
 
 
 _require_supported(os.environ.get("KERAS_BACKEND") or "tensorflow", "from the environment variable KERAS_BACKEND")
-keep_freed_memory()
+KEEPS_FREED_MEMORY = keep_freed_memory()
 if os.environ.get("COURSE_DEBUG") != "1":
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
@@ -89,4 +97,4 @@ with silenced_stderr():
 BACKEND = keras.backend.backend()  # chosen by KERAS_BACKEND or keras.json before the first import
 _require_supported(BACKEND, "from the file keras.json in Keras' own folder")
 
-__all__ = ["BACKEND", "BACKENDS", "keep_freed_memory", "keras", "silenced_stderr"]
+__all__ = ["BACKEND", "BACKENDS", "give_back_freed_memory", "keep_freed_memory", "keras", "silenced_stderr"]

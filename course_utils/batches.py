@@ -35,7 +35,7 @@ class TrainingData:
             return
         self.readers.append(BatchReader(x, y, batch_size, order))
         if validation_data is not None:
-            self.readers.append(BatchReader(*validation_data, validation_batch_size))
+            self.readers.append(BatchReader(validation_data[0], validation_data[1], validation_batch_size))
         training, *validation = (reader.dataset() for reader in self.readers)
         self.arguments = {"x": training, "validation_data": next(iter(validation), None), "shuffle": False}
 
@@ -81,7 +81,7 @@ class BatchReader:
     """
 
     def __init__(self, x, y, batch_size: int, order: Callable[[int], np.ndarray] = np.arange):
-        parts = (x,) if y is None or y is x else (x, y)
+        parts: tuple = (x,) if y is None or y is x else (x, y)
         parts = tuple(tuple(part) if isinstance(part, list) else part for part in parts)  # tf.data would stack a list
         self.parts = keras.tree.map_structure(np.asarray, parts)
         self.repeat_inputs = y is x
@@ -121,7 +121,7 @@ class BatchReader:
 
     def close(self) -> None:
         """Let go of the arrays, and of the model behind `order`."""
-        self.parts = self.order = None
+        self.parts, self.order = (), np.arange
 
 
 def _dtype(array: np.ndarray):

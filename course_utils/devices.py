@@ -69,7 +69,7 @@ def _require_expressible(folder: Path) -> None:
         str(folder).encode()
     except UnicodeEncodeError:
         raise RuntimeError(
-            f"The course's folder {os.fsencode(folder)} has a name that cannot be read in this locale "
+            f"The course's folder {os.fsencode(folder)!r} has a name that cannot be read in this locale "
             f"({sys.getfilesystemencoding()}): start Jupyter with the environment variable PYTHONUTF8=1, or move the "
             "course to a folder with an ASCII name."
         ) from None

@@ -40,7 +40,8 @@ def check_validation(model: keras.Model, validation_data, loss) -> int:
         return 0
     if not isinstance(validation_data, (tuple, list)) or len(validation_data) != 2:
         raise ValueError("validation_data: expected a pair (x_val, y_val).")
-    return check_examples(model, *validation_data, loss, "validation_data")
+    x_val, y_val = validation_data
+    return check_examples(model, x_val, y_val, loss, "validation_data")
 
 
 def _check_arrays(arrays, model_shapes, where: str) -> list[np.ndarray]:

@@ -25,7 +25,7 @@ IMAGE_FOLDERS = (PACKAGE_FOLDER / "images", PACKAGE_FOLDER.parent / "images")
 # Wide enough for a slide, and never more.
 WIDTH, HEIGHT = 8.0, 4.2
 
-STYLE = {
+STYLE: dict = {
     "figure.figsize": (WIDTH, HEIGHT),
     "figure.dpi": 110,
     "figure.facecolor": "white",
@@ -161,7 +161,7 @@ def plot_learning_curves(
         axis.axhline(floor, color="black", linestyle="--", linewidth=1.5, label="floor")
     if log:
         axis.set_yscale("log")
-    axis.xaxis.get_major_locator().set_params(integer=True)
+    axis.xaxis.get_major_locator().set_params(integer=True)  # type: ignore[call-arg]
     axis.set(xlabel="epoch", ylabel=ylabel)
     fig.legend(loc="outside upper center", ncols=2)
     show(fig, alt=alt)
@@ -184,13 +184,13 @@ def scatter_codes(z: np.ndarray, y: np.ndarray, *, alt: str, title: str = "") ->
     fig, axis = plt.subplots(figsize=(6.4, HEIGHT))
     digits = np.unique(y)
     for digit in digits:
-        axis.scatter(*z[y == digit].T, s=5, color=COLOURS[digit], alpha=0.5, linewidths=0)
+        axis.scatter(z[y == digit, 0], z[y == digit, 1], s=5, color=COLOURS[digit], alpha=0.5, linewidths=0)
     medians = np.array([np.median(z[y == digit], axis=0) for digit in digits])
     axis.autoscale_view()  # otherwise only when it is drawn
     places = _push_apart(axis.transLimits.transform(medians), distance=0.09)  # in parts of the axes
     for digit, place in zip(digits, places, strict=True):
         axis.text(
-            *place, str(digit), fontsize=15, weight="bold", ha="center", va="center", transform=axis.transAxes,
+            place[0], place[1], str(digit), fontsize=15, weight="bold", ha="center", va="center", transform=axis.transAxes,
             bbox={"boxstyle": "circle,pad=0.15", "facecolor": "white", "edgecolor": COLOURS[digit], "alpha": 0.9},
         )  # fmt: skip
     axis.set(xlabel="$z_1$", ylabel="$z_2$", title=title)

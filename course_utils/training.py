@@ -5,7 +5,7 @@ import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from course_utils.backend import BACKEND, keras, silenced_stderr
+from course_utils.backend import BACKEND, give_back_freed_memory, keras, silenced_stderr
 from course_utils.batches import Shuffler, TrainingData
 from course_utils.callbacks import ProgressLine, StopWhenNotFinite, TrainingError
 from course_utils.devices import divide_own_loss_by_devices, replicas, shared_evenly
@@ -120,11 +120,7 @@ def _release(model: keras.Model, data: TrainingData) -> None:
     # with memory of its own. The graphs of the training are not needed any more either.
     model.steps_per_execution = 1
     model.train_function = model.test_function = None
-    import os
-    if os.environ.get("TRIM"):
-        import ctypes, gc
-        gc.collect()
-        ctypes.CDLL(None).malloc_trim(0)
+    give_back_freed_memory()
 
 
 def _identity(model: keras.Model, x, y, loss) -> dict:

@@ -43,7 +43,7 @@ def _block(upsampling_block) -> None:
         y.shape == (2, 16, 16, 3), f"an input of shape {x.shape} should give (2, 16, 16, 3); the shape is {y.shape}."
     )
     kernels = [weight for weight in block.trainable_weights if len(weight.shape) > 1]
-    require(kernels, "there is no trainable kernel: enlarging alone cannot learn anything.")
+    require(bool(kernels), "there is no trainable kernel: enlarging alone cannot learn anything.")
     # Weights between 0.1 and 1, so that no activation function hides a pattern.
     for weight in block.trainable_weights:
         weight.assign(rng.uniform(0.1, 1, size=weight.shape))

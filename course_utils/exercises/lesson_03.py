@@ -35,7 +35,7 @@ def _speckle(speckle) -> None:
         "expected a class that inherits from the lesson's Noise.",
     )
     layer = speckle(0.2, seed=5)
-    x = np.tile(np.float32([0.0, 0.25, 0.5, 1.0]), (2000, 50))
+    x = np.tile(np.array([0.0, 0.25, 0.5, 1.0], np.float32), (2000, 50))
 
     def corrupted() -> np.ndarray:
         return keras.ops.convert_to_numpy(layer(x, training=True))
@@ -46,7 +46,7 @@ def _speckle(speckle) -> None:
     require(first.min() >= 0 and first.max() <= 1, "some pixels lie outside [0, 1].")
     require(not np.array_equal(first, second), "two calls give the same noise; it must be new every time.")
     require(not np.allclose(first[0], first[1]), "all pictures of a batch get the same noise.")
-    require(np.all(first[:, ::4] == 0), "a black pixel stays black when it is multiplied; it did not.")
+    require(bool(np.all(first[:, ::4] == 0)), "a black pixel stays black when it is multiplied; it did not.")
     # Five standard deviations of 0.25 and two and a half of 0.5 lie inside [0, 1]: clipping hardly matters there.
     for column, value in [(1, 0.25), (2, 0.5)]:
         pixels = first[:, column::4]

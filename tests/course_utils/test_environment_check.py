@@ -37,6 +37,7 @@ def test_works_without_a_package(tmp_path, name):
     assert "[OK]   disk" in done.stdout  # the checks after a failed one are made
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signal")
 def test_backend_that_kills_its_process(monkeypatch):
     monkeypatch.setattr(check, "PROBE", "import os, signal; os.kill(os.getpid(), signal.SIGILL)")
     ((good, text),) = check.backend()

@@ -5,7 +5,6 @@ import json
 import os
 import re
 import runpy
-import signal
 import subprocess
 import sys
 
@@ -136,7 +135,7 @@ def test_a_killed_training_goes_on_and_ends_as_undisturbed_ones_do(tmp_path, cap
     finally:
         stalled.kill()
         stalled.communicate()
-    assert stalled.returncode == -signal.SIGKILL
+    assert stalled.returncode != 0
     assert path.exists()
     before = saved_history(path)
     assert len(before["loss"]) == 3

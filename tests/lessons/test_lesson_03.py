@@ -4,12 +4,12 @@ import hashlib
 
 import numpy as np
 import pytest
-from tools.author import train_judge
-from tests.processes import run_python
 
 from course_utils import data, evaluation
 from course_utils.backend import keras
 from course_utils.lessons import GaussianNoise, Masking, Noise, SaltAndPepper, noisy_copy
+from tests.processes import run_python
+from tools.author import train_judge
 
 KINDS = [GaussianNoise, Masking, SaltAndPepper]
 

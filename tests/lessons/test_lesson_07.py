@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-from tests.processes import run_python
 from scipy.linalg import sqrtm
 from scipy.ndimage import shift
 from scipy.stats import entropy
@@ -19,6 +18,7 @@ from course_utils.lessons import (
     write_digits,
 )
 from course_utils.training import train
+from tests.processes import run_python
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 """Checks the notebooks as files, and that each rule finds a notebook that breaks it."""
 
+import json
 import subprocess
 import sys
 
@@ -8,7 +9,16 @@ from nbformat.v4 import new_output
 
 from tests.notebooks import notebook_rules as rules
 from tests.notebooks.sample import code, drawing, figure, markdown, sample_notebook, stream
-from tools.shared.notebook_files import NOTEBOOK_FOLDER, ROOT, code_cells, notebook_paths, read_notebook
+from tools.shared.fingerprint import fingerprint
+from tools.shared.notebook_files import (
+    NOTEBOOK_FOLDER,
+    REFERENCE_FILE,
+    ROOT,
+    code_cells,
+    lesson_of,
+    notebook_paths,
+    read_notebook,
+)
 
 
 def test_notebooks_have_names_like_01_autoencoder():
@@ -156,3 +166,13 @@ def test_broken_links(tmp_path):
     assert rules.broken_links(good, tmp_path) == []
     for text in ("[x](no.md)", "[x](no.md#part)", "![x](no.md)", '<img src="no.md">', '[x](<no.md> "t")'):
         assert rules.broken_links(text, tmp_path) == ["no.md does not exist"]
+
+
+@pytest.mark.parametrize("path", notebook_paths(), ids=lambda path: path.stem)
+def test_the_bands_were_measured_with_the_present_code(path):
+    lesson = json.loads(REFERENCE_FILE.read_text(encoding="utf-8"))["lessons"][lesson_of(path)]
+    assert lesson["fingerprint"] == fingerprint(path), (
+        f"code that can change a result of lesson {lesson_of(path)} was changed: measure its bands again with "
+        f"`python -m tools.author.reference --lessons {lesson_of(path)}`, or, if no number should change, confirm that "
+        "with `--same-as COMMIT`, the last one whose bands fit"
+    )

@@ -4,26 +4,27 @@ import math
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from tests.notebooks.sample import code
 from tests.tools.test_author import write
 from tools.author import reference
+from tools.shared.fingerprint import fingerprint
 from tools.shared.notebook_runs import CellFailed
 
 
-def test_band_by_hand():
-    # Mean 3, s = √2.5, and with four degrees of freedom Student's distribution has a closed form.
-    entry = reference.band([1.0, 2.0, 3.0, 4.0, 5.0])
-    assert entry["mean"] == 3
-    assert entry["std"] == pytest.approx(math.sqrt(2.5), rel=1e-5)
-    assert entry["high"] - 3 == pytest.approx(3 - entry["low"], rel=1e-5)
-    t = (entry["high"] - 3) / (math.sqrt(2.5) * math.sqrt(1 + 1 / 5))
-    u = 1 + t**2 / 4
-    assert 1 / 2 + 3 / 8 * t / math.sqrt(u) * (1 - t**2 / (12 * u)) == pytest.approx(0.99995, abs=1e-8)
-    assert (entry["seeds"], entry["values"]) == (5, [1, 2, 3, 4, 5])
+def test_a_band_is_students_prediction_interval():
+    values = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0]
+    entry = reference.band(values)
+    assert (entry["mean"], entry["seeds"], entry["values"]) == (4.5, 8, values)
+    assert entry["std"] == pytest.approx(math.sqrt(6), rel=1e-5)
+    half_width = entry["high"] - 4.5
+    assert 4.5 - entry["low"] == pytest.approx(half_width, rel=1e-5)
+    t = half_width / (math.sqrt(6) * math.sqrt(1 + 1 / 8))
+    assert 1 - 2 * stats.t.sf(t, 7) == pytest.approx(0.9999, abs=1e-7)
 
 
-def test_band_covers_a_further_run(monkeypatch):
+def test_a_band_covers_a_further_run_as_often_as_it_should(monkeypatch):
     # At 99.99 % one would have to wait too long for a miss, so the same formula is simulated at 90 %.
     monkeypatch.setattr(reference, "PROBABILITY", 0.9)
     runs = np.random.default_rng(0).normal(10, 2, size=(2000, 9))
@@ -32,18 +33,36 @@ def test_band_covers_a_further_run(monkeypatch):
     assert np.mean(inside) == pytest.approx(0.9, abs=4 * math.sqrt(0.9 * 0.1 / 2000))
 
 
-def test_band_of_a_constant_allows_rounding():
-    entry = reference.band([1 / 3] * 8)
-    assert entry["std"] == 0
-    assert entry["low"] <= (1 - 1e-6) / 3 < (1 + 1e-6) / 3 <= entry["high"]
-    assert entry["high"] - entry["low"] < 5e-6
-    negative = reference.band([-1 / 3] * 8)
-    assert negative["low"] <= -(1 + 1e-6) / 3 < -(1 - 1e-6) / 3 <= negative["high"]
+@pytest.mark.parametrize("sign", [1, -1])
+def test_the_band_of_a_constant_allows_rounding(sign):
+    entry = reference.band([sign / 3] * 8)
+    low, high = sorted([sign * (1 - 1e-6) / 3, sign * (1 + 1e-6) / 3])
+    assert entry["low"] <= low < high <= entry["high"] < entry["low"] + 5e-6
 
 
-def test_band_refuses_too_few_and_nan():
+@pytest.mark.parametrize(
+    ("name", "values", "low", "high"),
+    [
+        ("98.writer.accuracy", [0.97, 0.99] * 4, None, 1),
+        ("98.judge.classifier_accuracy", [0.97, 0.99] * 4, None, 1),
+        ("98.direction.cosine", [0.9, 0.99] * 4, None, 1),
+        ("98.deep.test_mse", [0.001, 0.03] * 4, 0, None),
+        ("98.axes.largest_angle_deg", [0.1, 2.0] * 4, 0, None),
+        ("98.denoising.gain_db", [-1.0, 2.0] * 4, None, None),
+        ("98.judge.accuracy_gain", [0.9, 0.99] * 4, None, None),
+    ],
+)
+def test_a_band_ends_where_the_result_cannot_be(name, values, low, high):
+    free, cut = reference.band(values), reference.band(values, name)
+    assert cut["low"] == (free["low"] if low is None else low)
+    assert cut["high"] == (free["high"] if high is None else high)
+    assert low is None or free["low"] < low
+    assert high is None or free["high"] > high
+
+
+def test_a_band_needs_eight_finite_values():
     with pytest.raises(reference.MeasurementError, match="too few"):
-        reference.band([1.0] * 4)
+        reference.band([1.0] * 7)
     with pytest.raises(reference.MeasurementError, match="finite"):
         reference.band([1.0] * 7 + [math.nan])
 
@@ -51,19 +70,19 @@ def test_band_refuses_too_few_and_nan():
 def fake_run(path, seed):
     return {
         "seconds": seed - 41.0,  # the first of the seeds is the fastest
-        "peak_memory_mb": 900 + seed,
+        "private_mb": 900 + seed,
         "results": {"98.one": 1 + seed / 1000},
         "measured": {"date": "2026-11-20"},
     }
 
 
-def test_measurement_goes_on_where_it_stopped(notebook, tmp_path, capsys):
+def test_a_measurement_goes_on_where_it_stopped(notebook, tmp_path, capsys):
     path = write(notebook, tmp_path / "98_sample.ipynb")
-    asked = []
+    measured = []
 
     def stops_at_the_fourth(path, seed):
-        asked.append(seed)
-        if len(asked) == 4:
+        measured.append(seed)
+        if len(measured) == 4:
             raise CellFailed("cell 3 raised ValueError")
         return fake_run(path, seed)
 
@@ -71,27 +90,37 @@ def test_measurement_goes_on_where_it_stopped(notebook, tmp_path, capsys):
         reference.measure(path, tmp_path / "runs", stops_at_the_fourth)
     assert len(list((tmp_path / "runs").iterdir())) == 3
     runs = reference.measure(path, tmp_path / "runs", stops_at_the_fourth)
-    assert asked == [101, 102, 103, 104, 104, 105, 106, 107, 108]
+    assert measured == [101, 102, 103, 104, *range(104, 113)]
     assert [run["results"]["98.one"] for run in runs] == [1 + seed / 1000 for seed in reference.SEEDS]
-    said = capsys.readouterr().out
-    assert "3 of 8 runs are there already" in said
-    assert "seed 104, run 1 of 5: 63 s, 1,004 MB; about 4 min left" in said
+    output = capsys.readouterr().out
+    assert "3 of 12 runs are there already" in output
+    assert "seed 104, run 1 of 9: 63 s, 1,004 MB; about 8 min left" in output
 
 
-def test_reference_keeps_other_lessons_and_drops_old_results():
+def test_new_bands_replace_those_of_their_lesson_alone():
     before = {"lessons": {"97": {"seconds": 1}}, "results": {"97.x": {"mean": 1}, "98.renamed": {"mean": 2}}}
-    after = reference.updated(before, "98", [fake_run(None, seed) for seed in reference.SEEDS])
-    assert after["lessons"]["97"] == {"seconds": 1}
-    assert after["lessons"]["98"] == {"seconds": 60.0, "measured": {"date": "2026-11-20"}}
-    assert set(after["results"]) == {"97.x", "98.one"}
-    assert after["results"]["98.one"]["mean"] == 1.1045
     runs = [fake_run(None, seed) for seed in reference.SEEDS]
+    after = reference.updated(before, "98", runs, "c0de")
+    assert after["lessons"]["97"] == {"seconds": 1}
+    assert after["lessons"]["98"] == {"seconds": 60.0, "measured": {"date": "2026-11-20"}, "fingerprint": "c0de"}
+    assert set(after["results"]) == {"97.x", "98.one"}
     runs[3]["results"] = {"98.two": 2.0}
     with pytest.raises(reference.MeasurementError, match="differ from seed to seed"):
-        reference.updated(before, "98", runs)
+        reference.updated(before, "98", runs, "c0de")
 
 
-def test_run_once_records_the_checkpoints(notebook, tmp_path):
+def test_bands_are_confirmed_for_changed_code_only_if_every_result_is_the_same():
+    before = {"lessons": {"98": {"seconds": 1, "fingerprint": "old"}}, "results": {"98.one": {"mean": 1}}}
+    after = reference.confirmed(before, "98", {"98.one": 1.5}, {"98.one": 1.5}, "new")
+    assert after == {"lessons": {"98": {"seconds": 1, "fingerprint": "new"}}, "results": before["results"]}
+    for other in ({"98.one": 1.5 + 1e-12}, {"98.one": 1.5, "98.two": 2.0}, {}):
+        with pytest.raises(reference.MeasurementError, match="results differ"):
+            reference.confirmed(before, "98", {"98.one": 1.5}, other, "new")
+    with pytest.raises(reference.MeasurementError, match="other results than the bands"):
+        reference.confirmed(before, "98", {"98.two": 1.5}, {"98.two": 1.5}, "new")
+
+
+def test_a_run_records_the_checkpoints_and_leaves_the_notebook(notebook, tmp_path):
     source = (
         "import json\nimport os\n\nwith open(os.environ['COURSE_RECORD'], 'a') as file:\n"
         "    print(json.dumps({'name': NAME, 'value': float(os.environ['COURSE_SEED'])}), file=file)"
@@ -99,43 +128,52 @@ def test_run_once_records_the_checkpoints(notebook, tmp_path):
     notebook.cells = [code("name", "NAME = '98.seed'"), code("record", source)]
     path = write(notebook, tmp_path / "98_sample.ipynb")
     before = path.read_bytes()
-    run = reference.run_once(path, 105)
-    assert run["results"] == {"98.seed": 105.0}
-    assert {"date", "python", "keras", "tensorflow", "numpy", "cores"} == set(run["measured"])
+    assert reference.run_once(path, 105)["results"] == {"98.seed": 105.0}
     assert path.read_bytes() == before
     notebook.cells[0].source = "NAME = '97.seed'"
     with pytest.raises(reference.MeasurementError, match=r"97\.seed"):
         reference.run_once(write(notebook, path), 105)
 
 
-def test_fingerprint_changes_with_what_changes_results(notebook, tmp_path):
+MODULES = {
+    "training.py": '"""Trains."""\nRATE = 1  # fast\ndef f(x):\n    raise ValueError(f"{x} is bad")\n',
+    "plotting.py": "WIDTH = 8\n",
+    "lessons.py": "A = 1\n",
+}
+
+
+@pytest.mark.parametrize(
+    ("cell", "module", "old", "new", "matters"),
+    [
+        ("x = 1", "training.py", "RATE = 1", "RATE = 2", True),
+        ("x = 1", "training.py", "Trains.", "Trains models.", False),
+        ("x = 1", "training.py", "fast", "slow", False),
+        ("x = 1", "training.py", "is bad", "is not good", False),
+        ("x = 1", "plotting.py", "8", "9", False),
+        ("x = 1", "lessons.py", "1", "2", False),
+        ("from course_utils.lessons import A", "lessons.py", "1", "2", True),
+        ("x = 1", None, "x = 1", "x = 2", True),
+        ("x = 1", None, "x = 1", "x = 1  # one", False),
+        ("show(f(1), alt='a')", None, "alt='a'", "alt='b'", False),
+        ("show(f(1), alt='a')", None, "f(1)", "f(2)", True),
+        ("print(f'{f(1)} digits')", None, "digits", "numbers", False),
+        ("print(f'{f(1)} digits')", None, "f(1)", "f(2)", True),
+        ("checkpoint('98.a', x, if_not='Why?')", None, "Why?", "How?", False),
+        ("checkpoint('98.a', x, above=1)", None, "above=1", "above=2", True),
+    ],
+)
+def test_the_fingerprint_changes_with_what_can_change_a_number(cell, module, old, new, matters, notebook, tmp_path):
     package = tmp_path / "course_utils"
     package.mkdir()
-    modules = {
-        "training.py": '"""Trains."""\nRATE = 1  # fast\n',
-        "plotting.py": "WIDTH = 8\n",
-        "lessons.py": "A = 1\n",
-    }
-    for name, source in modules.items():
+    for name, source in MODULES.items():
         (package / name).write_text(source)
-
-    def changed(cell_source, name, source):
-        """Whether one cell and then one module make a difference to the notebook as it is."""
-        notebook.cells[-1] = code("last", cell_source)
-        before = reference.fingerprint(write(notebook, tmp_path / "98_sample.ipynb"), package)
-        (package / name).write_text(source)
-        after = reference.fingerprint(tmp_path / "98_sample.ipynb", package)
-        (package / name).write_text(modules[name])
-        return before != after
-
-    assert changed("x = 1", "training.py", "RATE = 2")
-    assert not changed("x = 1", "training.py", '"""Trains models."""\n\nRATE = 1\n')
-    assert not changed("x = 1", "plotting.py", "WIDTH = 9")
-    assert not changed("x = 1", "lessons.py", "A = 2")
-    assert changed("from course_utils.lessons import A", "lessons.py", "A = 2")
-
-    digests = set()
-    for source in ("x = 1", "x = 1  # one", "x = 2"):
-        notebook.cells[-1] = code("last", source)
-        digests.add(reference.fingerprint(write(notebook, tmp_path / "98_sample.ipynb"), package))
-    assert len(digests) == 2
+    notebook.cells[-1] = code("last", cell)
+    before = fingerprint(write(notebook, tmp_path / "98_sample.ipynb"), package)
+    if module:
+        assert old in MODULES[module]
+        (package / module).write_text(MODULES[module].replace(old, new))
+    else:
+        assert old in cell
+        notebook.cells[-1] = code("last", cell.replace(old, new))
+    after = fingerprint(write(notebook, tmp_path / "98_sample.ipynb"), package)
+    assert (before != after) == matters

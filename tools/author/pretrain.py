@@ -57,7 +57,7 @@ def _nelbo(vae: VAE, x_test: np.ndarray) -> dict[str, float]:
 RECIPES = {
     "06.vae20": Recipe(
         build=lambda: VAE(*build_vae_networks([512, 256], latent=20)),
-        settings=Settings(epochs=100, batch_size=200, learning_rate=2e-3),
+        settings=Settings(epochs=80, batch_size=200, learning_rate=3e-3),
         figures=_nelbo,
     ),
 }
