@@ -14,7 +14,7 @@ NOTEBOOK_RUFF := --config tools/author/notebook_ruff.toml notebooks
 
 .DEFAULT_GOAL := help
 .PHONY: help lab check-up test check test-machine notebooks lessons stamp publish reference pretrained html \
-	bench allocator scaling profile cost faults stress test-backends test-versions
+	bench allocator cost faults stress test-backends test-versions
 
 help:
 	@sed -n -e 's/^#: \{0,1\}//p' -e 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 22
@@ -77,12 +77,6 @@ bench: $(INSTALLED_DEV) ## published recipes and ours, trained side by side
 
 allocator: $(INSTALLED_DEV) ## what keeping memory saves in time
 	$(VENV_PYTHON) -m tools.prove.allocator
-
-scaling: $(INSTALLED_DEV) ## how time and memory grow with data and code
-	$(VENV_PYTHON) -m tools.prove.scaling
-
-profile: $(INSTALLED_DEV) ## where the time of the slowest lesson and of training steps goes
-	$(VENV_PYTHON) -m tools.prove.profiling
 
 cost: $(INSTALLED_DEV) ## what each lesson costs, and what a class needs
 	$(VENV_PYTHON) -m tools.prove.cost

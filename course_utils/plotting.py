@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from course_utils import PACKAGE_FOLDER
 
 # Okabe & Ito's colors for color-blind readers (black last), and two grays to make ten, one per digit.
-COLOURS = (
+COLORS = (
     "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#F0E442", "#000000", "#999999", "#8C510A",
 )  # fmt: skip
 
@@ -29,7 +29,7 @@ STYLE: dict = {
     "figure.figsize": (WIDTH, HEIGHT),
     "figure.dpi": 110,
     "figure.facecolor": "white",
-    "axes.prop_cycle": plt.cycler(color=COLOURS[:8]),
+    "axes.prop_cycle": plt.cycler(color=COLORS[:8]),
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.grid": True,
@@ -184,14 +184,14 @@ def scatter_codes(z: np.ndarray, y: np.ndarray, *, alt: str, title: str = "") ->
     fig, axis = plt.subplots(figsize=(6.4, HEIGHT))
     digits = np.unique(y)
     for digit in digits:
-        axis.scatter(z[y == digit, 0], z[y == digit, 1], s=5, color=COLOURS[digit], alpha=0.5, linewidths=0)
+        axis.scatter(z[y == digit, 0], z[y == digit, 1], s=5, color=COLORS[digit], alpha=0.5, linewidths=0)
     medians = np.array([np.median(z[y == digit], axis=0) for digit in digits])
     axis.autoscale_view()  # otherwise only when it is drawn
     places = _push_apart(axis.transLimits.transform(medians), distance=0.09)  # in parts of the axes
     for digit, place in zip(digits, places, strict=True):
         axis.text(
             place[0], place[1], str(digit), fontsize=15, weight="bold", ha="center", va="center", transform=axis.transAxes,
-            bbox={"boxstyle": "circle,pad=0.15", "facecolor": "white", "edgecolor": COLOURS[digit], "alpha": 0.9},
+            bbox={"boxstyle": "circle,pad=0.15", "facecolor": "white", "edgecolor": COLORS[digit], "alpha": 0.9},
         )  # fmt: skip
     axis.set(xlabel="$z_1$", ylabel="$z_2$", title=title)
     show(fig, alt=alt)

@@ -2,8 +2,8 @@
 
 Every machine runs this program with the address of the first one, how many there are, and which of them it is:
 
-    python tools/data_parallel.py --address 10.0.0.1:9876 --processes 2 --process 0    # on 10.0.0.1
-    python tools/data_parallel.py --address 10.0.0.1:9876 --processes 2 --process 1    # on the other
+    python deploy/data_parallel.py --address 10.0.0.1:9876 --processes 2 --process 0    # on 10.0.0.1
+    python deploy/data_parallel.py --address 10.0.0.1:9876 --processes 2 --process 1    # on the other
 
 On one machine the two commands go into two terminals, with the address `127.0.0.1:9876`. Without arguments one process
 trains alone. JAX is needed beside the course's own packages: `python -m pip install jax`.
@@ -19,9 +19,7 @@ import sys
 
 import numpy as np
 
-EXAMPLES = 5_120
-BATCH_SIZE = 128  # of all processes together
-EPOCHS = 3
+EXAMPLES, BATCH_SIZE, EPOCHS = 5_120, 128, 3  # of all processes together
 
 
 def share_of(x: np.ndarray, processes: int, process: int) -> np.ndarray:
@@ -45,16 +43,11 @@ def train(address: str | None, processes: int, process: int) -> list[float]:
         keras.utils.set_random_seed(0)
     # Keras would make the shares itself, but of a tf.data.Dataset only.
     keras.distribution.set_distribution(keras.distribution.DataParallel(auto_shard_dataset=False))
-    (x_train, _), _, _ = load_mnist(flat=True)
+    x = share_of(load_mnist(flat=True)[0][0][:EXAMPLES], processes, process)
     vae = VAE(*build_vae_networks([400, 200], latent=20), seed=0)
     vae.compile(optimizer=keras.optimizers.Adam(1e-3))
-    history = vae.fit(
-        share_of(x_train[:EXAMPLES], processes, process),
-        batch_size=BATCH_SIZE // processes,
-        epochs=EPOCHS,
-        shuffle=False,  # each process would shuffle its share alone, and the batches would no longer be the same
-        verbose=0,
-    )
+    # Shuffled, each process would have another order, and the batches would no longer be the same.
+    history = vae.fit(x, batch_size=BATCH_SIZE // processes, epochs=EPOCHS, shuffle=False, verbose=0)
     return history.history["loss"]
 
 

@@ -47,7 +47,7 @@ class Stalling(training.ProgressLine):
 if __name__ == "__main__":
     if "STALL" in os.environ:
         training.ProgressLine = Stalling
-    history, iterations = fit(0, "progress.npz")
+    history, iterations = fit(int(os.environ.get("SEED", 0)), "progress.npz")
     print(json.dumps({"history": history, "iterations": iterations}))
 """
 
@@ -140,7 +140,10 @@ def test_a_killed_training_goes_on_and_ends_as_undisturbed_ones_do(tmp_path, cap
     before = saved_history(path)
     assert len(before["loss"]) == 3
 
-    again = subprocess.run(command, cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=300)
+    # Another seed, as in a session that drew other random numbers before.
+    again = subprocess.run(
+        command, cwd=tmp_path, env=environment(SEED="1"), capture_output=True, text=True, timeout=300
+    )
     assert again.returncode == 0, again.stderr
     resumed, line, result = again.stdout.splitlines()
     assert resumed == "Resumed from progress.npz after epoch 3 of 6."
@@ -172,9 +175,9 @@ def test_in_the_same_kernel_a_training_with_noise_goes_on_to_the_weights_of_an_u
     first = noisy()
     with interrupted("on_epoch_begin", epoch=2):
         fit(x, path, first)
+    again = noisy()
     np.random.uniform(size=7)  # noqa: NPY002  what a student does meanwhile changes nothing
     keras.random.normal((3,))
-    again = noisy()
     assert fit(x, path, again) == expected
     for weight, other in zip(again.get_weights(), undisturbed.get_weights(), strict=True):
         np.testing.assert_array_equal(weight, other)

@@ -111,13 +111,13 @@ def test_new_bands_replace_those_of_their_lesson_alone():
 
 def test_bands_are_confirmed_for_changed_code_only_if_every_result_is_the_same():
     before = {"lessons": {"98": {"seconds": 1, "fingerprint": "old"}}, "results": {"98.one": {"mean": 1}}}
-    after = reference.confirmed(before, "98", {"98.one": 1.5}, {"98.one": 1.5}, "new")
-    assert after == {"lessons": {"98": {"seconds": 1, "fingerprint": "new"}}, "results": before["results"]}
+    after = reference.confirmed(before, "98", {"98.one": 1.5}, {"98.one": 1.5}, 2.04, "new")
+    assert after == {"lessons": {"98": {"seconds": 2.0, "fingerprint": "new"}}, "results": before["results"]}
     for other in ({"98.one": 1.5 + 1e-12}, {"98.one": 1.5, "98.two": 2.0}, {}):
         with pytest.raises(reference.MeasurementError, match="results differ"):
-            reference.confirmed(before, "98", {"98.one": 1.5}, other, "new")
+            reference.confirmed(before, "98", {"98.one": 1.5}, other, 2.0, "new")
     with pytest.raises(reference.MeasurementError, match="other results than the bands"):
-        reference.confirmed(before, "98", {"98.two": 1.5}, {"98.two": 1.5}, "new")
+        reference.confirmed(before, "98", {"98.two": 1.5}, {"98.two": 1.5}, 2.0, "new")
 
 
 def test_a_run_records_the_checkpoints_and_leaves_the_notebook(notebook, tmp_path):

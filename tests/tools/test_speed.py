@@ -1,4 +1,4 @@
-"""`make bench` and `make allocator` compare within a turn, and never a shortened training's loss."""
+"""`make bench` and `make allocator` compare within a turn."""
 
 from types import SimpleNamespace
 
@@ -8,34 +8,27 @@ from tools.prove import allocator, speed
 def test_recipes_take_turns_with_both_allocators_and_ours_with_one(monkeypatch):
     calls = []
 
-    def measure_once(key, index, seed, allocator, shorten):
-        calls.append((index, seed, allocator, shorten))
-        return {"loss": 0.1, "seconds": 1.0, "share": 0.1, "scaled": shorten}
+    def measure_once(key, index, seed, allocator):
+        calls.append((index, seed, allocator))
+        return {"loss": 0.1, "seconds": 1.0, "share": 0.1, "scaled": False}
 
     monkeypatch.setattr(speed, "measure_once", measure_once)
     recipes = [SimpleNamespace(name=name, repeats=n) for name, n in [("short", 3), ("long", 1), ("ours", 3)]]
     speed.measure("dense", recipes, 2)
-    first = [(0, 0, "system", False), (0, 0, "keep", False), (1, 0, "system", False), (1, 0, "keep", True)]
-    assert calls == [
-        *first,
-        (2, 0, "keep", False),
-        (0, 1, "system", False),
-        (0, 1, "keep", False),
-        (2, 1, "keep", False),
-    ]
+    first = [(0, 0, "system"), (0, 0, "keep"), (1, 0, "system"), (1, 0, "keep"), (2, 0, "keep")]
+    assert calls == [*first, (0, 1, "system"), (0, 1, "keep"), (2, 1, "keep")]
 
 
-def run(recipe, allocator, repeat, seconds, loss=0.1):
-    scaled = loss is None
+def run(recipe, allocator, repeat, seconds, scaled=False):
     return {
-        "recipe": recipe, "allocator": allocator, "repeat": repeat, "seconds": seconds, "loss": loss, "share": 0.2,
+        "recipe": recipe, "allocator": allocator, "repeat": repeat, "seconds": seconds, "loss": 0.1, "share": 0.2,
         "scaled": scaled,
     }  # fmt: skip
 
 
 def test_every_ratio_is_taken_within_a_turn_and_is_memory_times_training():
-    runs = [run("theirs", "system", 0, 60.0), run("theirs", "keep", 0, 30.0, None), run("ours", "keep", 0, 10.0)]
-    runs += [run("theirs", "system", 1, 120.0), run("theirs", "keep", 1, 60.0, None), run("ours", "keep", 1, 20.0)]
+    runs = [run("theirs", "system", 0, 60.0), run("theirs", "keep", 0, 30.0, True), run("ours", "keep", 0, 10.0)]
+    runs += [run("theirs", "system", 1, 120.0), run("theirs", "keep", 1, 60.0, True), run("ours", "keep", 1, 20.0)]
     *_, theirs, ours = speed.table("T", "loss", "products", {"machine": "M", "runs": runs}).splitlines()
     columns = [cell.strip() for cell in theirs.strip("|").split("|")]
     assert columns[1:3] == ["2", "0.1000 ± 0.0000"]

@@ -182,8 +182,8 @@ def updated(reference: dict, lesson: str, runs: list[dict], code: str) -> dict:
     return {"lessons": {**reference["lessons"], lesson: entry}, "results": results}
 
 
-def confirmed(reference: dict, lesson: str, before: dict, after: dict, code: str) -> dict:
-    """`reference` with the fingerprint of a lesson renewed, whose results `before` and `after` a change are the same.
+def confirmed(reference: dict, lesson: str, before: dict, after: dict, seconds: float, code: str) -> dict:
+    """`reference` with fingerprint and seconds of a lesson renewed, whose results `before` and `after` a change are the same.
 
     Raises:
         MeasurementError: a result differs, or there is another set of them.
@@ -194,16 +194,16 @@ def confirmed(reference: dict, lesson: str, before: dict, after: dict, code: str
         raise MeasurementError(f"results differ, so the bands have to be measured again ({described}).")
     if set(after) != {name for name in reference["results"] if name.startswith(f"{lesson}.")}:
         raise MeasurementError("the lesson has other results than the bands, so these have to be measured.")
-    entry = {**reference["lessons"][lesson], "fingerprint": code}
+    entry = {**reference["lessons"][lesson], "seconds": round(seconds, 1), "fingerprint": code}
     return {**reference, "lessons": {**reference["lessons"], lesson: entry}}
 
 
-def results_at(lesson: str, folder: Path) -> dict[str, float]:
-    """The results of a lesson, notebook and helper package, as they are in the working tree `folder`."""
+def results_at(lesson: str, folder: Path) -> tuple[dict[str, float], float]:
+    """Results and seconds of a lesson, notebook and helper package, as they are in the working tree `folder`."""
     path = lesson_path(lesson, folder / "notebooks")
     with recorded_results() as (variables, results):
-        run_notebook(read_notebook(path), path.parent, PYTHONPATH=str(folder), **variables)
-    return {result["name"]: result["value"] for result in results}
+        run = run_notebook(read_notebook(path), path.parent, PYTHONPATH=str(folder), **variables)
+    return {result["name"]: result["value"] for result in results}, run.seconds
 
 
 def write(reference: dict) -> None:
@@ -217,9 +217,9 @@ def confirm(lessons: list[str], revision: str) -> None:
         subprocess.run(["git", "worktree", "add", "--detach", "--quiet", other, revision], cwd=ROOT, check=True)
         try:
             for lesson in lessons:
-                before, after = results_at(lesson, other), results_at(lesson, ROOT)
+                (before, _), (after, seconds) = results_at(lesson, other), results_at(lesson, ROOT)
                 reference = json.loads(REFERENCE_FILE.read_text(encoding="utf-8"))
-                write(confirmed(reference, lesson, before, after, fingerprint(lesson_path(lesson))))
+                write(confirmed(reference, lesson, before, after, seconds, fingerprint(lesson_path(lesson))))
                 print(f"lesson {lesson}: {len(after)} results are the same as in {revision}", flush=True)
         finally:
             subprocess.run(["git", "worktree", "remove", "--force", other], cwd=ROOT, check=True)

@@ -1,27 +1,22 @@
-"""Measure what every lesson costs, and compute what a hub for a class needs: `make bill`.
+"""Measure what every lesson costs, and compute what a hub for a class needs: `make cost`.
 
 Every lesson runs three times (`--repeats`) from top to bottom in a fresh kernel, about half an hour in all on two cores.
-The tables go to `CLASS.md` beside this file; `JUPYTERHUB.md` says where its numbers belong in a hub's configuration.
+The tables go to `reports/COST.md`; `deploy/JUPYTERHUB.md` says where its numbers belong in a hub's configuration.
 """
 
 import argparse
 import math
-import os
 import statistics
 import subprocess
 import sys
-from pathlib import Path
-from typing import NamedTuple
+import threading
 
+from tools.shared.machine import PeakPrivateMemory, machine_and_versions
+from tools.shared.notebook_files import REPORTS_FOLDER, lesson_of, notebook_paths, read_notebook, replace_file
+from tools.shared.notebook_runs import CellFailed, Run, run_notebook
+from tools.shared.report_pages import table
 
-from tools.shared.notebook_runs import CellFailed, run_notebook
-from tools.shared.machine import PeakPrivateMemory
-from tools.shared.machine import machine_and_versions
-from nbformat import NotebookNode
-from nbformat.v4 import new_code_cell
-from tools.shared.notebook_files import notebook_paths, read_notebook, replace_file
-
-RESULTS_FILE = REPORTS_FOLDER / "CLASS.md"
+PAGE = REPORTS_FOLDER / "COST.md"
 
 # The assumptions of the second half of the page.
 STUDENTS = (30, 3000)
@@ -31,70 +26,32 @@ GUARANTEED_RUNS = 3  # the CPU guarantee is for so many
 NODE_CORES, NODE_GIB = 16, 64
 USABLE = 0.9  # of a node; the rest is for its system and the hub
 
-CPU_SECONDS = (
-    "import resource; used = resource.getrusage(resource.RUSAGE_SELF); print(used.ru_utime + used.ru_stime, end='')"
-)
+SERVER_TIMEOUT = 120  # seconds until JupyterLab serves
 
 
-class Cost(NamedTuple):
-    """What running a lesson took; the memory in MB, the private part `None` where the system does not tell it."""
-
-    lesson: str
-    cpu_seconds: float
-    seconds: float
-    resident_mb: float
-    private_mb: float | None
-
-    @property
-    def memory_mb(self) -> float:
-        """What a student's container has to hold; without knowledge of the private part, all of it."""
-        return self.resident_mb if self.private_mb is None else self.private_mb
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# Measure
-# ---------------------------------------------------------------------------------------------------------------------
-
-
-def measure(notebook: NotebookNode, folder: Path) -> Cost:
-    """Run all cells of a notebook in a fresh kernel that starts in `folder`."""
-    notebook.cells.append(new_code_cell(CPU_SECONDS))
-    with PeakPrivateMemory() as peak:
-        run = run_notebook(notebook, folder)
-    cpu_seconds = float(notebook.cells.pop().outputs[0].text)
-    title = notebook.cells[0].source.splitlines()[0].removeprefix("# ")
-    return Cost(title, cpu_seconds, run.seconds, run.peak_memory_mb, peak.mb)
-
-
-def typical_time_and_largest_memory(runs: list[Cost]) -> Cost:
+def typical_time_and_largest_memory(runs: list[Run]) -> Run:
     """Of several runs of a lesson: other programs make a time longer, but a container must hold the largest memory."""
-    cpu_seconds = statistics.median(run.cpu_seconds for run in runs)
-    seconds = statistics.median(run.seconds for run in runs)
-    return Cost(runs[0].lesson, cpu_seconds, seconds, *_largest_memory(runs))
-
-
-def _largest_memory(costs: list[Cost]) -> tuple[float, float | None]:
-    """The largest resident and the largest private memory in MB."""
-    private = [cost.private_mb for cost in costs]
-    return max(cost.resident_mb for cost in costs), None if None in private else max(private)
+    seconds, cpu_seconds, memory = zip(*((run.seconds, run.cpu_seconds, run.private_mb) for run in runs), strict=True)
+    return Run(statistics.median(seconds), statistics.median(cpu_seconds), max(memory))
 
 
 def server_mb() -> float:
-    """Private memory of a JupyterLab server that has started and runs no notebook; 0 where the system does not tell it.
+    """Private memory in MB of a JupyterLab server that has started and runs no notebook.
 
     Raises:
-        RuntimeError: the server ended before it said that it is running.
+        RuntimeError: the server ended, or took too long, before it said that it is running.
     """
     command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--ServerApp.port=0"]
-    with (
-        PeakPrivateMemory() as peak,
-        subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as server,
-    ):
+    pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
+    with PeakPrivateMemory() as memory, subprocess.Popen(command, **pipes) as server:
+        limit = threading.Timer(SERVER_TIMEOUT, server.kill)
+        limit.start()
         started = any("is running at" in line for line in server.stderr)
-        server.terminate()
+        limit.cancel()
+        server.kill()
     if not started:
-        raise RuntimeError(f"{' '.join(command[1:])} ended before it served; run it by hand to see why.")
-    return peak.mb or 0.0
+        raise RuntimeError(f"{' '.join(command[1:])} did not come to serve; run it by hand to see why.")
+    return memory.mb
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -112,14 +69,16 @@ def up_to_tenth(value: float) -> float:
     return math.ceil(value * 10 - 1e-6) / 10
 
 
-def memory_guarantee(costs: list[Cost], server: float) -> float:
-    """GiB per student: the server and the lesson that needs most."""
-    return up_to_tenth(gib(server + max(cost.memory_mb for cost in costs)))
+def memory_and_cores(lessons: list[Run], server: float) -> tuple[float, float, float]:
+    """What each student needs for these lessons, at least two, and a server that holds `server` MB.
 
-
-def memory_limit(costs: list[Cost], server: float) -> float:
-    """GiB per student: the server and the two lessons that need most, because a notebook left open keeps its kernel."""
-    return up_to_tenth(gib(server + sum(sorted(cost.memory_mb for cost in costs)[-2:])))
+    Returns:
+        Memory guarantee in GiB, for the server and the largest lesson; memory limit, for one lesson more, because a
+        notebook left open keeps its kernel; and the guarantee of cores.
+    """
+    *_, second, largest = sorted(lesson.private_mb for lesson in lessons)
+    cores = busy_cores(1, GUARANTEED_RUNS, max(lesson.cpu_seconds for lesson in lessons))
+    return up_to_tenth(gib(server + largest)), up_to_tenth(gib(server + largest + second)), up_to_tenth(cores)
 
 
 def busy_cores(students: int, runs: int, cpu_seconds: float) -> float:
@@ -127,9 +86,9 @@ def busy_cores(students: int, runs: int, cpu_seconds: float) -> float:
     return students * runs * cpu_seconds / (60 * CLASS_MINUTES)
 
 
-def minutes_at_once(students: int, cores: int, dearest: Cost) -> float:
-    """How long a run takes if all students start it at the same moment."""
-    return max(students * dearest.cpu_seconds / cores, dearest.seconds) / 60
+def minutes_at_once(students: int, cores: int, lesson: Run) -> float:
+    """How long a run of the lesson takes if all students start it at the same moment."""
+    return max(students * lesson.cpu_seconds / cores, lesson.seconds) / 60
 
 
 def nodes(students: int, cores: int, guarantee: float) -> tuple[int, str]:
@@ -144,134 +103,90 @@ def nodes(students: int, cores: int, guarantee: float) -> tuple[int, str]:
 # ---------------------------------------------------------------------------------------------------------------------
 
 
-def cost_table(costs: list[Cost]) -> str:
-    """A line per lesson and one for all: sums of time, maxima of memory."""
-    cpu_seconds = sum(cost.cpu_seconds for cost in costs)
-    seconds = sum(cost.seconds for cost in costs)
-    total = Cost("all lessons", cpu_seconds, seconds, *_largest_memory(costs))
-    lines = [
-        f"| lesson | CPU seconds | seconds on {cores_here()} cores | peak resident memory | of it private |",
-        "|---|---|---|---|---|",
+def lessons_table(lessons: dict[str, Run]) -> str:
+    """A line per lesson and one for all: sums of time, the largest memory."""
+    runs = lessons.values()
+    total = Run(sum(r.seconds for r in runs), sum(r.cpu_seconds for r in runs), max(r.private_mb for r in runs))
+    rows = [
+        [title, f"{run.cpu_seconds:,.0f}", f"{run.seconds:,.0f}", f"{run.private_mb:,.0f} MB"]
+        for title, run in {**lessons, "all lessons": total}.items()
     ]
-    for cost in [*costs, total]:
-        held = "not measured" if cost.private_mb is None else f"{cost.private_mb:,.0f} MB"
-        lines.append(
-            f"| {cost.lesson} | {cost.cpu_seconds:,.0f} | {cost.seconds:,.0f} | {cost.resident_mb:,.0f} MB | {held} |"
-        )
-    return "\n".join(lines)
+    return table(["lesson", "CPU seconds", "seconds", "largest private memory"], rows)
 
 
-def cores_here() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def class_table(costs: list[Cost], server: float) -> str:
-    """A line per number of students and of runs, with the formula of the cores written out."""
-    dearest = max(costs, key=lambda cost: cost.cpu_seconds)
-    guarantee = memory_guarantee(costs, server)
-    lines = [
-        "| students | runs each | cores = students × runs × CPU seconds / class | all start at once: done after | "
-        f"guaranteed memory | nodes of {NODE_CORES} cores, {NODE_GIB} GiB |",
-        "|---|---|---|---|---|---|",
-    ]
+def class_table(dearest: Run, guarantee: float) -> str:
+    """A line per number of students and of runs of the lesson with the most CPU seconds."""
+    rows = []
     for students in STUDENTS:
         for runs in RUNS:
-            busy = busy_cores(students, runs, dearest.cpu_seconds)
-            cores = math.ceil(busy)
+            cores = math.ceil(busy_cores(students, runs, dearest.cpu_seconds))
+            minutes = f"{minutes_at_once(students, cores, dearest):.0f} min"
             number, reason = nodes(students, cores, guarantee)
-            lines.append(
-                f"| {students:,} | {runs} | {students:,} × {runs} × {dearest.cpu_seconds:,.0f} / {60 * CLASS_MINUTES:,} = "
-                f"{busy:,.1f}, so {cores:,} | {minutes_at_once(students, cores, dearest):.0f} min | "
-                f"{students:,} × {guarantee:.1f} = {students * guarantee:,.0f} GiB | {number:,}, for the {reason} |"
-            )
-    return "\n".join(lines)
+            memory, asked = f"{students * guarantee:,.0f} GiB", f"{number:,}, for the {reason}"
+            rows.append([f"{students:,}", str(runs), f"{cores:,}", minutes, memory, asked])
+    return table(["students", "runs each", "cores", "all start at once: done after", "memory", "nodes"], rows)
 
 
-def page(costs: list[Cost], repeats: int, server: float, measured: str) -> str:
-    """The whole of `CLASS.md`."""
-    guarantee, limit = memory_guarantee(costs, server), memory_limit(costs, server)
-    dearest = max(costs, key=lambda cost: cost.cpu_seconds)
-    second, largest = sorted(costs, key=lambda cost: cost.memory_mb)[-2:]
-    cpu_guarantee = up_to_tenth(busy_cores(1, GUARANTEED_RUNS, dearest.cpu_seconds))
-    return f"""# The bill for a class
+TEMPLATE = f"""\
+# What a class costs
 
-Written by `make bill`: {measured}.
+Written by `make cost`: {{measured}}.
 
-## What a lesson costs
+## A lesson
 
-{cost_table(costs)}
+{{lessons}}
 
-CPU seconds are those of the kernel, user and system, over a complete run with its imports. Resident memory counts the
-pages of the libraries' files too, which exist once per machine, however many students share them. Private memory is what
-every student needs anew; a container's memory limit must hold it. The JupyterLab server itself, without a notebook,
-holds {server:,.0f} MB of private memory. Runs of each lesson: {repeats}. The times are the medians, the memory is the largest.
+A complete run in a fresh kernel, imports included; of {{repeats}} runs the median times and the largest memory. CPU seconds
+are those of the kernel, user and system. Private memory is what every student needs anew; files of libraries come on top
+once per machine. The JupyterLab server itself, without a notebook, holds {{server:,.0f}} MB.
 
-## What a hub needs
+## A hub
 
-Assumed: all students work in the same class of {CLASS_MINUTES} minutes on the same lesson, the one that needs most. A node has
-{NODE_CORES} cores and {NODE_GIB} GiB, of which {USABLE:.0%} are for students. GiB are 2³⁰ bytes, MB are 10⁶.
+All students work for {CLASS_MINUTES} minutes on the lesson that needs most. A node has {NODE_CORES} cores and {NODE_GIB} GiB, of
+which {USABLE:.0%} are for students. Cores = students × runs × {{cpu_seconds:,.0f}} CPU seconds / {60 * CLASS_MINUTES:,} s; "done
+after" = students × {{cpu_seconds:,.0f}} / cores, which says how long everybody waits after "run all cells now". Choose the
+cores by it: the average alone is met by too few.
 
-- Memory guarantee: the server and the lesson with the largest memory ({largest.lesson}),
-  {gib(server):.2f} + {gib(largest.memory_mb):.2f} = {gib(server + largest.memory_mb):.2f}, rounded up to **{guarantee:.1f} GiB**.
-- Memory limit: room for one more lesson ({second.lesson}), because a notebook left open keeps its kernel,
-  {gib(server):.2f} + {gib(largest.memory_mb):.2f} + {gib(second.memory_mb):.2f} = {gib(server + largest.memory_mb + second.memory_mb):.2f}, rounded up to **{limit:.1f} GiB**.
-- CPU guarantee: {GUARANTEED_RUNS} complete runs of the lesson with the most CPU seconds ({dearest.lesson}),
-  {GUARANTEED_RUNS} × {dearest.cpu_seconds:,.0f} / {60 * CLASS_MINUTES:,} = {busy_cores(1, GUARANTEED_RUNS, dearest.cpu_seconds):.3f}, rounded up to **{cpu_guarantee:.1f} cores** per student.
+{{students}}
 
-{class_table(costs, server)}
+Memory is guaranteed for the server and the largest lesson, and limited to one lesson more, because a notebook left open
+keeps its kernel. Cores are guaranteed for {GUARANTEED_RUNS} runs per class. All are rounded up to a tenth; GiB are 2³⁰ bytes.
 
-"Done after" is students × CPU seconds / cores: how long everybody waits when the teacher says "run all cells now". It is
-the figure to choose the number of cores by; the average alone is met by too few.
+| setting | Zero to JupyterHub (`singleuser`) | another spawner that enforces limits | value |
+| --- | --- | --- | --- |
+| memory guarantee | `memory.guarantee` | `c.Spawner.mem_guarantee` | {{guarantee:.1f}}G |
+| memory limit | `memory.limit` | `c.Spawner.mem_limit` | {{limit:.1f}}G |
+| CPU guarantee | `cpu.guarantee` | `c.Spawner.cpu_guarantee` | {{cores:.1f}} |
 
-For Zero to JupyterHub:
-
-```yaml
-singleuser:
-  memory:
-    guarantee: {guarantee:.1f}G
-    limit: {limit:.1f}G
-  cpu:
-    guarantee: {cpu_guarantee:.1f}
-```
-
-For a hub with another spawner, if that spawner enforces limits:
-
-```python
-c.Spawner.mem_guarantee = "{guarantee:.1f}G"
-c.Spawner.mem_limit = "{limit:.1f}G"
-c.Spawner.cpu_guarantee = {cpu_guarantee:.1f}
-```
-
-[JUPYTERHUB.md](JUPYTERHUB.md) says what else belongs in the configuration.
+[JUPYTERHUB.md](../deploy/JUPYTERHUB.md) says what else belongs in the configuration.
 """
 
 
-def measure_lesson(path: Path) -> Cost:
-    """`measure` the lesson in the file `path`, and print what it cost; a cell that fails ends the program."""
-    try:
-        cost = measure(read_notebook(path), path.parent)
-    except CellFailed as failure:
-        sys.exit(f"{path.name}, {failure}\n{RESULTS_FILE.name} was left as it was.")
-    print(
-        f"{cost.lesson}: {cost.cpu_seconds:.0f} CPU seconds in {cost.seconds:.0f} s, {cost.resident_mb:,.0f} MB at "
-        f"most, of which a container must hold {cost.memory_mb:,.0f} MB",
-        flush=True,
-    )
-    return cost
+def page(lessons: dict[str, Run], repeats: int, server: float, measured: str) -> str:
+    """The whole of `COST.md`."""
+    guarantee, limit, cores = memory_and_cores(list(lessons.values()), server)
+    dearest = max(lessons.values(), key=lambda run: run.cpu_seconds)
+    tables = {"lessons": lessons_table(lessons), "students": class_table(dearest, guarantee)}
+    numbers = {"repeats": repeats, "server": server, "guarantee": guarantee, "limit": limit, "cores": cores}
+    return TEMPLATE.format(measured=measured, cpu_seconds=dearest.cpu_seconds, **tables, **numbers)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--repeats", type=int, choices=range(1, 21), default=3, metavar="N", help="default: 3")
     repeats = parser.parse_args().repeats
-    if repeats < 1:
-        parser.error(f"--repeats is {repeats}; expected at least 1.")
-
-    costs = [
-        typical_time_and_largest_memory([measure_lesson(path) for _ in range(repeats)]) for path in notebook_paths()
-    ]
-    replace_file(RESULTS_FILE, page(costs, repeats, server_mb(), machine_and_versions()))
-    print(f"Written to {RESULTS_FILE.name}.")
+    lessons = {}
+    for path in notebook_paths():
+        notebook = read_notebook(path)
+        try:
+            runs = [run_notebook(notebook, path.parent) for _ in range(repeats)]
+        except CellFailed as failure:
+            sys.exit(f"Lesson {lesson_of(path)}, {failure}\n{PAGE.name} was left as it was.")
+        print(path.name, *runs, sep="\n  ", flush=True)
+        title = notebook.cells[0].source.splitlines()[0].removeprefix("# ")
+        lessons[title] = typical_time_and_largest_memory(runs)
+    replace_file(PAGE, page(lessons, repeats, server_mb(), machine_and_versions()))
+    print(f"Written to {PAGE.name}.")
 
 
 if __name__ == "__main__":

@@ -5,8 +5,8 @@
 
 Every training runs in a process of its own: a published recipe with the system's memory allocator, as its reader would run
 it, and with the course's; ours with the course's. They take turns (A, B, C, A, B, C, …), so that a slow minute of the
-machine hits all of them, and ratios are taken within a turn. A recipe with fewer repeats than the others is long: with the
-course's allocator it is timed over a few epochs. Results are kept in `reports/speed.json`.
+machine hits all of them, and ratios are taken within a turn. Of the recipes that take many minutes a few epochs are timed,
+and their loss is that of a whole run before. Results are kept in `reports/speed.json`.
 """
 
 import argparse
@@ -34,11 +34,12 @@ Written by `make bench`. Both sides train on the same 55,000 digits, in turn, ea
 recipe runs twice: with the system's memory allocator, as its reader would run it, and with the course's
 ([ALLOCATOR.md](ALLOCATOR.md)). So the ratio of its time to ours is the product of what the recipe gains from memory alone and
 of what training differently gains. "Share" is the speed of the multiplications in the training, forward and backward, as a
-part of the speed of one large operation of that kind on the same machine. Times marked * are those of a few epochs, scaled.
+part of the speed of one large operation of that kind on the same machine. Times marked * are those of a few epochs, scaled;
+the loss beside them is the published one, or that of a whole run before (`tools/prove/recipes.py`).
 """
 
 
-def run_recipe(key: str, index: int, seed: int, shorten: bool) -> None:
+def run_recipe(key: str, index: int, seed: int) -> None:
     """In the child process: train once, and send the result."""
     from course_utils.devices import prepare_devices
     from tools.prove.recipes import COMPARISONS, machine_speed
@@ -46,19 +47,19 @@ def run_recipe(key: str, index: int, seed: int, shorten: bool) -> None:
     prepare_devices()
     comparison = COMPARISONS[key]
     recipe = [*comparison.published, comparison.ours][index]
-    shorten = shorten or recipe.published_loss is not None
-    result = recipe.run(seed, TIMED_EPOCHS if shorten else None)
+    scaled = recipe.known_loss is not None
+    result = recipe.run(seed, TIMED_EPOCHS if scaled else None)
     share = result.multiply_adds / result.seconds / machine_speed(comparison.convolutional)
-    send_result({"loss": result.loss, "seconds": result.seconds, "share": share, "scaled": shorten})
+    send_result({"loss": result.loss, "seconds": result.seconds, "share": share, "scaled": scaled})
 
 
-def measure_once(key: str, index: int, seed: int, allocator: str, shorten: bool) -> dict:
+def measure_once(key: str, index: int, seed: int, allocator: str) -> dict:
     """Train a recipe in a child process with the allocator `"system"` or `"keep"`.
 
     Raises:
         SystemExit: the child process failed.
     """
-    arguments = ["--child", key, str(index), str(seed), str(int(shorten))]
+    arguments = ["--child", key, str(index), str(seed)]
     child = subprocess.run(
         [sys.executable, "-m", "tools.prove.speed", *arguments],
         cwd=ROOT,
@@ -81,8 +82,7 @@ def measure(key: str, recipes: list, repeats: int) -> list[dict]:
             for allocator in ["keep"] if ours else ["system", "keep"]:
                 if repeat >= recipe.repeats:
                     continue
-                shorten = recipe.repeats < REPEATS and allocator == "keep"
-                result = measure_once(key, index, repeat, allocator, shorten)
+                result = measure_once(key, index, repeat, allocator)
                 runs.append({"recipe": recipe.name, "allocator": allocator, "repeat": repeat, **result})
                 print(f"{recipe.name}, {allocator}: {result['seconds']:.1f} s, loss {result['loss']}", flush=True)
     return runs
@@ -116,7 +116,7 @@ def table(title: str, loss: str, yardstick: str, entry: dict) -> str:
     for name in published:
         columns = [
             str(len(of(name, "system", "seconds"))),
-            spread([value for value in of(name, "system", "loss") if value is not None], 4),
+            spread(of(name, "system", "loss"), 4),
             spread(of(name, "system", "seconds"), 1) + "*" * any(of(name, "system", "scaled")),
             spread(of(name, "keep", "seconds"), 1) + "*" * any(of(name, "keep", "scaled")),
             spread([100 * share for share in of(name, "keep", "share")], 0) + " %",
@@ -151,11 +151,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=REPEATS)
     parser.add_argument("--only", nargs="+", metavar="KEY", help="measure only these comparisons again")
-    parser.add_argument("--child", nargs=4, help=argparse.SUPPRESS)
+    parser.add_argument("--child", nargs=3, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.child:
-        key, index, seed, shorten = arguments.child
-        return run_recipe(key, int(index), int(seed), bool(int(shorten)))
+        key, index, seed = arguments.child
+        return run_recipe(key, int(index), int(seed))
 
     from tools.prove.recipes import COMPARISONS
 

@@ -1,36 +1,38 @@
 """Do to the course what may happen to it, and see whether it works or says what to do: `make stress`.
 
-    python tools/stress.py                   # everything; more than an hour
-    python tools/stress.py --only kills      # one section; the page keeps the others
-    python tools/stress.py --only rounds --rounds 2
+    python -m tools.prove.stress                            # everything; more than an hour
+    python -m tools.prove.stress --only kills               # one section of the page; the others stay
+    python -m tools.prove.stress --only rounds --rounds 2
 
-The page is `benchmarks/STRESS.md`; what it is written from is kept beside it in `stress.json`. A section replaces its old
-results when it has come to its end. What this machine does not allow is reported as not tried.
+The page is `reports/STRESS.md`. What this machine does not allow is reported as not tried.
 """
 
 import argparse
+import contextlib
 import hashlib
 import json
 import os
 import random
+import re
 import shlex
-import signal
 import subprocess
 import sys
 import tempfile
-import threading
 import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from tools.shared.child import read_results, send_result
-from tools.shared.notebook_runs import CellFailed, run_notebook
-from tools.shared.working_copy import WorkingCopy
-from tools.shared.machine import machine_and_versions
+import numpy as np
 from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell
+
+from tools.shared.child import read_results, send_result
+from tools.shared.machine import machine_and_versions
 from tools.shared.notebook_files import (
+    REPORTS_FOLDER,
     ROOT,
     code_cells,
     lesson_of,
@@ -40,17 +42,14 @@ from tools.shared.notebook_files import (
     read_notebook,
     replace_file,
 )
+from tools.shared.notebook_runs import CellFailed, run_notebook
+from tools.shared.report_pages import replace_section, table
+from tools.shared.working_copy import WorkingCopy
 
 PAGE = REPORTS_FOLDER / "STRESS.md"
-RESULTS_FILE = REPORTS_FOLDER / "stress.json"
-REFERENCE_FILE = ROOT / "course_utils" / "reference.json"
 
-# The training that is killed, and the part of a lesson that runs in each situation: from the first cell to this result.
-LESSON, TRAINING_CELL, LAST_CELL, RESULT = "01", "train-32", "checkpoint-32", "01.dense32.test_bce"
-PROGRESS = "progress.npz"
-
-RANDOM_KILLS = 20
-KILLS_WHILE_WRITING = 5
+TRAINING_TIMEOUT = 300  # seconds; undisturbed it takes about ten
+LESSON_TIMEOUT = 1800
 
 WORKS, SAYS, FAILS, NOT_TRIED = "works", "says what to do", "**fails**", "not tried"
 
@@ -70,209 +69,154 @@ def clean_environment(**variables: str) -> dict[str, str]:
 
 
 def child_command(part: str, *arguments: object) -> list[str]:
-    """The command that runs a part of this program in a process of its own."""
-    return [sys.executable, __file__, "--child", part, *map(str, arguments)]
+    """The command that runs a part of this program in a process of its own, to be started in the course's folder."""
+    return [sys.executable, "-m", "tools.prove.stress", "--child", part, *map(str, arguments)]
 
 
-def say(**content: object) -> None:
-    """Tell the parent what happens, and when."""
-    send_result({"at": time.perf_counter(), **content})
+def last_line(text: str) -> str:
+    return "".join(text.strip().splitlines()[-1:]) or "it ended without a word"
 
 
 # ---------------------------------------------------------------------------------------------------------------------
 # Killed trainings
 # ---------------------------------------------------------------------------------------------------------------------
 
-
-def with_resume(source: str) -> str:
-    """The cell with the training, and in its call `resume=`.
-
-    Raises:
-        ValueError: the cell does not end with a call of one argument per line.
-    """
-    if not source.endswith(",\n)"):
-        raise ValueError(f"expected a cell that ends with a call of one argument per line, but it is\n{source}")
-    return source.removesuffix(")") + f'    resume="{PROGRESS}",\n)'
+RANDOM_KILLS, KILLS_WHILE_WRITING = 20, 5
+EPOCHS = 4
+WRITING = ", a file unfinished"
 
 
-def training_source() -> str:
-    (cell,) = (cell for cell in code_cells(read_notebook(lesson_path(LESSON))) if cell.id == TRAINING_CELL)
-    return with_resume(cell.source)
-
-
-def train_in_this_process() -> None:
-    """In the child process: train as the lesson does and say what happens, to the result."""
-    from course_utils import evaluation
+def train_in_this_process(progress: str) -> None:
+    """In the child process: train lesson 01's model with `resume=progress` and send what came of it."""
     from course_utils.backend import keras
     from course_utils.data import load_mnist
+    from course_utils.devices import setup
     from course_utils.lessons import build_autoencoder
-    from course_utils.training import setup, train
+    from course_utils.training import train
 
-    def state(model) -> str:
-        """A digest of everything that a training consists of."""
-        variables = [*model.weights, *model.optimizer.variables]
-        arrays = [keras.ops.convert_to_numpy(variable).tobytes() for variable in variables]
-        return hashlib.sha256(b"".join(arrays)).hexdigest()[:16]
-
-    class First(keras.callbacks.Callback):
-        """Called before the state is saved."""
-
-        def on_train_begin(self, logs=None):
-            say(event="start", epoch=None, state=state(self.model))
-
-        def on_epoch_begin(self, epoch, logs=None):
-            say(event="begin", epoch=epoch)
-
-        def on_epoch_end(self, epoch, logs=None):
-            say(event="saving", epoch=epoch, state=state(self.model), val_loss=logs["val_loss"])
-
-    class Last(keras.callbacks.Callback):
-        """Called after the state is saved."""
-
-        def on_epoch_end(self, epoch, logs=None):
-            say(event="saved", epoch=epoch)
-
-    fit = keras.Model.fit
-    keras.Model.fit = lambda self, *, callbacks, **settings: fit(
-        self, callbacks=[First(), *callbacks, Last()], **settings
-    )
-
-    setup(lesson=LESSON)
-    (x_train, _), (x_val, _), (x_test, _) = load_mnist(flat=True)
-    names = {"build_autoencoder": build_autoencoder, "train": train, "x_train": x_train, "x_val": x_val}
-    exec(training_source(), names)
-    x_hat = names["autoencoder"].predict(x_test, batch_size=1000, verbose=0)
-    test_bce = float(evaluation.bce(x_test, x_hat))
-    say(event="result", epoch=None, test_bce=test_bce, val_loss=names["history"].history["val_loss"])
+    setup(lesson="01")
+    (x, _), (x_val, _), _ = load_mnist(flat=True)
+    model = build_autoencoder([784, 32], code_activation="linear")[0]
+    settings = {"loss": "binary_crossentropy", "validation_data": (x_val, x_val), "learning_rate": 0.01}
+    send_result("begins")
+    start = time.perf_counter()
+    history = train(model, x, x, epochs=EPOCHS, resume=progress, **settings).history
+    seconds = time.perf_counter() - start
+    weights = b"".join(keras.ops.convert_to_numpy(weight).tobytes() for weight in model.weights)
+    send_result({"seconds": seconds, "history": history, "weights": hashlib.sha256(weights).hexdigest()})
 
 
-# Phases of a training in which a kill is no ordinary one.
-WRITING, AFTER = "while the state was being written", "after the last epoch"
+class Kill(NamedTuple):
+    """Kill a training `delay` seconds after it began or, if `writing` is not 0, when it writes for that many-th time."""
+
+    delay: float = 0.0
+    writing: int = 0
 
 
-@dataclass(frozen=True)
-class Kill:
-    """Kill the process `delay` seconds after its first event of this name and epoch."""
+class Training(NamedTuple):
+    """How a training in a child process ended, and what it had saved until then."""
 
-    event: str
-    epoch: int | None
-    delay: float
+    result: dict | None  # its seconds, history and digest of weights; `None` if it did not come to its end
+    epochs_done: int  # those that this process has done and reported
+    saved: dict[str, list[float]]  # the history in the file with the progress; empty without a file
+    writing: bool  # whether it was killed while it wrote
+    last_line: str  # of its output: the error's if there was one
+
+    @property
+    def epochs_saved(self) -> int:
+        return len(self.saved.get("loss", []))
 
 
-def train_in_child(folder: Path, seed: int, kill: Kill | None = None) -> list[dict]:
-    """Train in a process of its own; return its events. An error ends them with the event `"error"`."""
-    events = []
+def run_training(folder: Path, kill: Kill | None = None, seed: int = 0) -> Training:
+    """Train in a process of its own with the progress in `folder`; with `kill`, it gets SIGKILL at that moment."""
+    progress, log = folder / "progress.npz", folder / "output.txt"
+    unfinished = progress.with_name("unfinished." + progress.name)
+    command, environment = child_command("training", progress), clean_environment(COURSE_SEED=str(seed))
     with (
-        tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as errors,
-        subprocess.Popen(
-            child_command("training"),
-            cwd=folder,
-            env=clean_environment(COURSE_SEED=str(seed)),
-            stdout=subprocess.PIPE,
-            stderr=errors,
-            text=True,
-        ) as process,
+        log.open("w", encoding="utf-8") as output,
+        subprocess.Popen(command, cwd=ROOT, env=environment, stdout=output, stderr=subprocess.STDOUT) as process,
     ):
-        for line in process.stdout:
-            for event in read_results(line):
-                events.append(event)
-                if kill and (event["event"], event["epoch"]) == (kill.event, kill.epoch):
-                    threading.Timer(kill.delay, process.kill).start()
-        if process.wait() and not (kill and process.returncode == -signal.SIGKILL):
-            errors.seek(0)
-            text = "".join(errors.read().strip().splitlines()[-1:]) or f"exit status {process.returncode}"
-            events.append({"event": "error", "epoch": None, "text": text})
-    return events
+        try:
+            if kill is None:
+                process.wait(TRAINING_TIMEOUT)
+            else:
+                _wait_for(kill, process, log, unfinished)
+        finally:
+            process.kill()
+    text = log.read_text(encoding="utf-8", errors="replace")
+    result = next((result for result in read_results(text) if isinstance(result, dict)), None)
+    epochs = re.search(r"^(\d+) epochs? in ", text, re.MULTILINE)
+    saved = json.loads(str(np.load(progress)["progress"]))["history"] if progress.exists() else {}
+    return Training(result, int(epochs[1]) if epochs else 0, saved, unfinished.exists(), last_line(text))
 
 
-def epochs_of(events: list[dict], kind: str) -> list[int]:
-    return [event["epoch"] for event in events if event["event"] == kind]
+def _wait_for(kill: Kill, process: subprocess.Popen, log: Path, unfinished: Path) -> None:
+    """Return when the moment of the kill has come, or when the process has ended."""
+
+    def wait_until(condition: Callable[[], bool]) -> None:
+        end = time.monotonic() + TRAINING_TIMEOUT
+        while process.poll() is None and not condition():
+            if time.monotonic() > end:
+                raise TimeoutError(f"The training did not come to its next step within {TRAINING_TIMEOUT} s.")
+            time.sleep(0.0002)  # a file is written within a few milliseconds
+
+    wait_until(lambda: "begins" in read_results(log.read_text(encoding="utf-8")))
+    for _ in range(kill.writing):
+        wait_until(lambda: not unfinished.exists())
+        wait_until(unfinished.exists)
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(kill.delay)
 
 
-def where(events: list[dict], epochs: int) -> str:
-    """In which phase of the training these events end."""
-    last, epoch = events[-1]["event"], events[-1]["epoch"] or 0
-    if last == "result" or (last, epoch) == ("saved", epochs - 1):
-        return AFTER
-    if last == "saving":
-        return f"{WRITING}, epoch {epoch + 1} of {epochs}"
-    return f"in epoch {epoch + 1} of {epochs}" if last != "saved" else f"after epoch {epoch + 1} of {epochs}"
+def differences(killed: Training, resumed: Training, undisturbed: Training) -> list[str]:
+    """What is wrong with a training that was killed and then went on, compared with an undisturbed one."""
+    if resumed.result is None:
+        return [f"it did not come to its end: {resumed.last_line}"]
+    history, n_saved = undisturbed.result["history"], killed.epochs_saved
+    right_epochs = resumed.epochs_done == EPOCHS - n_saved
+    checks = {
+        "the saved history is another": killed.saved in ({}, {key: history[key][:n_saved] for key in history}),
+        f"it did {resumed.epochs_done} of {EPOCHS} epochs though {n_saved} were saved": right_epochs,
+        "the history is another": resumed.result["history"] == history,
+        "the weights are others": resumed.result["weights"] == undisturbed.result["weights"],
+    }
+    return [sentence for sentence, holds in checks.items() if not holds]
 
 
-def possible_starts(killed: list[dict], epochs: int) -> set[int]:
-    """How many epochs a training that was killed after these events may have behind it when it goes on."""
-    saved = len(epochs_of(killed, "saved"))
-    if killed[-1]["event"] == "saving":
-        return {saved, saved + 1}
-    # After the last epoch the file is deleted, and a training without a file begins anew.
-    return {saved, 0} if saved == epochs else {saved}
-
-
-def complaints(killed: list[dict], resumed: list[dict], epochs: int, band: dict) -> list[str]:
-    """What is wrong with a training that was killed after the events `killed` and then went on with `resumed`."""
-    for events in (killed, resumed):
-        if events[-1]["event"] == "error":
-            return [f"it did not come to its end: {events[-1]['text']}"]
-    found = []
-    begun = epochs_of(resumed, "begin")
-    first = epochs - len(begun)
-    if begun != list(range(first, epochs)) or first not in possible_starts(killed, epochs):
-        found.append(f"it began the epochs {begun}, though {len(epochs_of(killed, 'saved'))} were saved")
-    ended = [event for event in killed if event["event"] == "saving"][:first]
-    if ended and resumed[0]["state"] != ended[-1]["state"]:
-        found.append("weights or optimizer were not those of the last saved epoch")
-    val_loss = resumed[-1]["val_loss"]
-    if len(val_loss) != epochs or val_loss[: len(ended)] != [event["val_loss"] for event in ended]:
-        found.append("the history does not hold the epochs before the kill")
-    if not band["low"] <= resumed[-1]["test_bce"] <= band["high"]:
-        found.append(f"{RESULT} = {resumed[-1]['test_bce']:.5f} is outside its band")
-    return found
-
-
-def kill_row(done: str, killed: list[dict], resumed: list[dict], epochs: int, band: dict) -> Row:
-    found = complaints(killed, resumed, epochs, band)
-    if found:
-        return Row(done, "; ".join(found), FAILS)
-    behind = epochs - len(epochs_of(resumed, "begin"))
-    return Row(done, f"went on after epoch {behind}, ended at {resumed[-1]['test_bce']:.5f}", WORKS)
+def kill_row(kill: Kill, killed: Training, resumed: Training, undisturbed: Training) -> Row:
+    moment = f"at the beginning of write {kill.writing}" if kill.writing else f"{kill.delay:.2f} s after it began"
+    where = f"{killed.epochs_saved} epochs saved" if killed.result is None else "too late: it had ended"
+    found = differences(killed, resumed, undisturbed)
+    happened = "; ".join(found) or f"did {resumed.epochs_done} epochs; history and weights of the undisturbed training"
+    return Row(f"killed {moment}, {where}{WRITING if killed.writing else ''}", happened, FAILS if found else WORKS)
 
 
 def kills_section() -> tuple[str, list[Row]]:
-    """Kill trainings at random moments and while they write, let them go on, and compare."""
-    band = json.loads(REFERENCE_FILE.read_text(encoding="utf-8"))["results"][RESULT]
+    """Kill trainings at random moments and while they write, let them go on, and compare with an undisturbed one."""
+    rows = []
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        undisturbed = train_in_child(folder, seed=0)
-        if undisturbed[-1]["event"] != "result":
-            raise SystemExit(f"The undisturbed training did not come to its end: {undisturbed[-1]['text']}")
-        at = {(event["event"], event["epoch"]): event["at"] for event in undisturbed}
-        epochs = len(epochs_of(undisturbed, "begin"))
-        duration = at["saved", epochs - 1] - at["start", None]
-        writing = max(at["saved", epoch] - at["saving", epoch] for epoch in range(epochs))
-        kills = [Kill("start", None, random.uniform(0, duration)) for _ in range(RANDOM_KILLS)]
-        kills += [
-            Kill("saving", random.randrange(epochs), random.uniform(0, writing)) for _ in range(KILLS_WHILE_WRITING)
-        ]
-        rows, phases = [], []
-        for seed, kill in enumerate(kills, start=1):
+        undisturbed, again = (run_training(Path(name)) for _ in range(2))
+        if undisturbed.result is None:
+            raise SystemExit(f"The undisturbed training did not come to its end: {undisturbed.last_line}")
+        if differences(undisturbed, again, undisturbed):
+            raise SystemExit("Two undisturbed trainings differ on this machine, so nothing can be compared bit by bit.")
+        seconds = undisturbed.result["seconds"]
+        kills = [Kill(delay=random.uniform(0, seconds)) for _ in range(RANDOM_KILLS)]
+        kills += [Kill(writing=random.randint(1, EPOCHS)) for _ in range(KILLS_WHILE_WRITING)]
+        for number, kill in enumerate(kills):
             # A folder of its own, so that what a failed resumption leaves behind is not found by the next training.
-            own = folder / str(seed)
-            own.mkdir()
-            killed = train_in_child(own, seed, kill)
-            resumed = train_in_child(own, seed)
-            phases.append(where(killed, epochs))
-            moment = f"{kill.delay:.2f} s after the start" if kill.event == "start" else "aimed at the writing"
-            rows.append(kill_row(f"{seed}: killed {moment}, {phases[-1]}", killed, resumed, epochs, band))
-            show(rows[-1])
-    written = sum(phase.startswith(WRITING) for phase in phases)
-    after = phases.count(AFTER)
+            folder = Path(name) / str(number)
+            folder.mkdir()
+            killed = run_training(folder, kill)
+            # What was saved holds all that is random, so another seed may change nothing when the training goes on.
+            resumed = run_training(folder, seed=1 if killed.saved else 0)
+            rows.append(show(kill_row(kill, killed, resumed, undisturbed)))
     summary = (
-        f"A training of lesson {LESSON} with `resume=` gets SIGKILL and is started again: {RANDOM_KILLS} times at a random "
-        f"moment of the {duration:.1f} s that it takes, then {KILLS_WHILE_WRITING} times when it has just begun to write "
-        f"its state, which takes {1000 * writing:.0f} ms. {len(rows) - written - after} kills landed in training, "
-        f"{written} while a state was being written, {after} after the last epoch. Works means: it goes on with weights, "
-        f"optimizer and history of the last saved epoch, does no finished epoch again, and `{RESULT}` ends in its band, "
-        f"{band['low']} to {band['high']}."
+        f"A training of lesson 01's model with `resume=`, {EPOCHS} epochs in {seconds:.1f} s, gets SIGKILL and is started "
+        f"again: {RANDOM_KILLS} times at a random moment, then {KILLS_WHILE_WRITING} times when it writes its state; "
+        f"{sum(WRITING in row.done for row in rows)} kills left an unfinished file. Works means: although started "
+        "with another seed, it does no saved epoch again, and ends with the history and the weights of an undisturbed "
+        "training, bit for bit."
     )
     return summary, rows
 
@@ -281,267 +225,181 @@ def kills_section() -> tuple[str, list[Row]]:
 # Surroundings
 # ---------------------------------------------------------------------------------------------------------------------
 
+LAST_CELL = "checkpoint-32"  # the part of lesson 01 that runs ends there
+SAVING_CELL = "train(build_autoencoder([784, 32])[0], x_val, x_val, loss='bce', epochs=1, resume='progress.npz')"
+
 
 @dataclass(frozen=True)
 class Situation:
-    """Surroundings in which a part of a lesson runs.
+    """Surroundings in which a part of a lesson runs."""
 
-    Args:
-        done: what was done, for the page.
-        kernel_folder: where the kernel starts.
-        probe: code of a first cell, which makes the situation or raises unless it is there.
-        environment: variables of the processes.
-        namespace: a command that runs another one with mounts or a network of its own.
-        before: shell commands in that namespace.
-        must_say: what the lesson has to print in this situation.
-        may_stop_with: what an error has to say with which the lesson may stop.
-        course: the folder of the course.
-    """
-
-    done: str
+    done: str  # for the page
     kernel_folder: Path
-    probe: str
+    probe: str  # code of a first cell, which makes the situation or raises unless it is there
     environment: dict[str, str] = field(default_factory=dict)
-    namespace: tuple[str, ...] = ()
-    before: str = ":"
-    must_say: str = ""
-    may_stop_with: str | None = None
+    namespace: str = ""  # a command that runs another one with mounts or a network of its own
+    before: str = ":"  # shell commands in that namespace
+    must_say: str = ""  # what the lesson has to print
+    may_stop_with: str | None = None  # what an error has to say with which the lesson may stop
     course: Path = ROOT
 
     def command(self, *command: str) -> list[str]:
         # `env` says in a sentence, and with an exit status, that a program is missing.
-        return ["env", *self.namespace, "sh", "-c", f'{self.before} && exec "$@"', "sh", *command]
+        return ["env", *self.namespace.split(), "sh", "-c", f'{self.before} && exec "$@"', "sh", *command]
 
 
+# Probes: what a first cell runs, with `{...}` filled in.
+PROBE = """
+import errno, locale, os, socket, sys, course_utils
+def fails_with(number, action):
+    try:
+        action()
+    except OSError as error:
+        return error.errno == number
+"""
 FILL_THE_DISK = """
-import errno, os
 assert os.path.ismount({folder!r}), "this would fill the machine's own disk"
-try:
-    with open(os.path.join({folder!r}, "filler"), "wb", buffering=0) as file:
-        while True:
-            file.write(bytes(2**16))
-except OSError as error:
-    assert error.errno == errno.ENOSPC, error
+file = open(os.path.join({folder!r}, "filler"), "wb", buffering=0)
+assert fails_with(errno.ENOSPC, lambda: file.writelines(bytes(2**16) for _ in iter(int, 1)))
 """
-
 NO_NETWORK = """
-import errno, socket
-try:
-    socket.create_connection(("192.0.2.1", 80), timeout=5)
-except OSError as error:
-    assert error.errno == errno.ENETUNREACH, error
-else:
-    raise AssertionError("there is a network")
+connect = lambda: socket.create_connection(("192.0.2.1", 80), timeout=5)
+assert fails_with(errno.ENETUNREACH, connect), "there is a network"
 """
-
-READ_ONLY = """
-import errno, os
-try:
-    open(os.path.join({folder!r}, "written"), "w")
-except OSError as error:
-    assert error.errno == errno.EROFS, error
-else:
-    os.remove(os.path.join({folder!r}, "written"))
-    raise AssertionError("the folder can be written to")
-"""
-
-WORKING_FOLDER = """
-import os
-assert os.getcwd() == {folder!r}, os.getcwd()
-assert "PYTHONPATH" not in os.environ, "PYTHONPATH is set"
-"""
-
-ENCODING = """
-import locale, sys
-assert sys.flags.utf8_mode == 0, "Python's UTF-8 mode is on"
-assert locale.getencoding().upper() == {encoding!r}, locale.getencoding()
-"""
-
-COURSE_FOLDER = """
-import os, course_utils
+READ_ONLY = 'assert fails_with(errno.EROFS, lambda: open(course_utils.__file__, "a")), "the folder can be written to"'
+WORKING_FOLDER = "assert (os.getcwd(), os.environ.get('PYTHONPATH')) == ({folder!r}, None), os.getcwd()"
+ENCODING = "assert (sys.flags.utf8_mode, locale.getencoding().upper()) == (0, {encoding!r}), locale.getencoding()"
 # As bytes: in the locale C the name has other characters.
-assert os.fsencode(course_utils.__file__).startswith({folder!r}), course_utils.__file__
-"""
+COURSE_FOLDER = "assert os.fsencode(course_utils.__file__).startswith({folder!r}), course_utils.__file__"
+
+LEGACY = {"PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
 
 
 def situations(folder: Path) -> list[Situation]:
     """All situations; `folder` is for what they need."""
-    disk, elsewhere, locales = folder / "disk", folder / "elsewhere", folder / "locales"
-    copy = folder / "A course 自编码器 课程"
-    for made in (disk, elsewhere, locales, copy):
+    disk, elsewhere, copy = folder / "disk", folder / "elsewhere", folder / "A course 自编码器 课程"
+    for made in (disk, elsewhere, copy):
         made.mkdir()
-    Copy(copy).restore()
-    copied = {
-        "kernel_folder": copy / "notebooks",
-        "probe": COURSE_FOLDER.format(folder=os.fsencode(copy)),
-        "course": copy,
-    }
-    legacy = {"PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    WorkingCopy(copy)
     notebooks, course = ROOT / "notebooks", shlex.quote(str(ROOT))
+    unsaved = "could not be saved"
+
+    def in_copy(done: str, may_stop_with: str | None = None, **variables: str) -> Situation:
+        probe, environment = COURSE_FOLDER.format(folder=os.fsencode(copy)), {"PYTHONPATH": str(copy)} | variables
+        return Situation(done, copy / "notebooks", probe, environment, may_stop_with=may_stop_with, course=copy)
+
+    def in_locale(name: str, encoding: str, before: str = ":", **variables: str) -> Situation:
+        environment, probe = {"LC_ALL": name} | LEGACY | variables, ENCODING.format(encoding=encoding)
+        return Situation(f"locale {name}, without Python's UTF-8 mode", notebooks, probe, environment, before=before)
+
+    new_mounts, read_only = "unshare -rm", f"mount --bind {course} {course} && mount -o remount,bind,ro {course}"
+    full_disk, in_disk = FILL_THE_DISK.format(folder=str(disk)), {"HOME": str(disk), "TMPDIR": str(disk)}
+    mount_disk = 'mount -t tmpfs -o size=8m tmpfs "$HOME"'
+    make_locale = 'localedef -f GB18030 -i zh_CN "$LOCPATH/$LC_ALL" || test -d "$LOCPATH/$LC_ALL"'
     return [
-        Situation(
-            "the disk with home, temporary and working folder gets full after the kernel's start",
-            disk,
-            FILL_THE_DISK.format(folder=str(disk)),
-            {"HOME": str(disk), "TMPDIR": str(disk)},
-            ("unshare", "-rm"),
-            'mount -t tmpfs -o size=8m tmpfs "$HOME"',
-            must_say="could not be saved",
-        ),
-        Situation(
-            "no network but the machine's own loopback",
-            notebooks,
-            NO_NETWORK,
-            namespace=("unshare", "-rn"),
-            before="ip link set lo up",
-        ),
-        Situation(
-            "the course's folder, package and notebooks, mounted read-only",
-            notebooks,
-            READ_ONLY.format(folder=str(ROOT / "course_utils")),
-            namespace=("unshare", "-rm"),
-            before=f"mount --bind {course} {course} && mount -o remount,bind,ro {course}",
-            must_say="could not be saved",
-        ),
-        Situation(
-            "kernel started in another folder, no PYTHONPATH", elsewhere, WORKING_FOLDER.format(folder=str(elsewhere))
-        ),
-        Situation(
-            "locale C, without Python's UTF-8 mode",
-            notebooks,
-            ENCODING.format(encoding="ANSI_X3.4-1968"),
-            {"LC_ALL": "C"} | legacy,
-        ),
-        Situation(
-            "locale zh_CN.GB18030",
-            notebooks,
-            ENCODING.format(encoding="GB18030"),
-            {"LC_ALL": "zh_CN.GB18030", "LOCPATH": str(locales)} | legacy,
-            before='{ test -d "$LOCPATH/$LC_ALL" || localedef -f GB18030 -i zh_CN "$LOCPATH/$LC_ALL"; }',
-        ),
-        Situation(
-            "a copy of the course in a folder with spaces and Chinese characters",
-            **copied,
-            environment={"PYTHONPATH": str(copy)},
-        ),
-        Situation(
-            "the same copy in locale C",
-            **copied,
-            environment={"PYTHONPATH": str(copy), "LC_ALL": "C"} | legacy,
-            may_stop_with="PYTHONUTF8=1",
-        ),
-        Situation(
-            "the same in Python's UTF-8 mode",
-            **copied,
-            environment={"PYTHONPATH": str(copy), "LC_ALL": "C", "PYTHONUTF8": "1"},
-        ),
-    ]
+        Situation("home, temporary and working folder on a full disk", disk, full_disk, in_disk, new_mounts, mount_disk, unsaved),
+        Situation("no network but the machine's own loopback", notebooks, NO_NETWORK, {}, "unshare -rn", "ip link set lo up"),
+        Situation("the course's folder mounted read-only", notebooks, READ_ONLY, {}, new_mounts, read_only, unsaved),
+        Situation("kernel started in another folder, no PYTHONPATH", elsewhere, WORKING_FOLDER.format(folder=str(elsewhere))),
+        in_locale("C", "ANSI_X3.4-1968"),
+        in_locale("zh_CN.GB18030", "GB18030", make_locale, LOCPATH=str(elsewhere)),
+        in_copy("a copy of the course in a folder with spaces and Chinese characters"),
+        in_copy("the same copy in locale C", "PYTHONUTF8=1", LC_ALL="C", **LEGACY),
+        in_copy("the same in Python's UTF-8 mode", LC_ALL="C", PYTHONUTF8="1"),
+    ]  # fmt: skip
 
 
 def part_of_lesson(course: Path, probe: str) -> NotebookNode:
-    """The probe, then the lesson up to its first result, with a training that saves its progress."""
-    notebook = read_notebook(lesson_path(LESSON, course / "notebooks"))
+    """The probe, then the lesson up to its first result, and a training that saves its progress."""
+    notebook = read_notebook(lesson_path("01", course / "notebooks"))
     last = [cell.id for cell in notebook.cells].index(LAST_CELL)
-    notebook.cells = [new_code_cell(probe, id="probe"), *notebook.cells[: last + 1]]
-    for cell in notebook.cells:
-        if cell.id == TRAINING_CELL:
-            cell.source = with_resume(cell.source)
+    first, saving = new_code_cell(PROBE + probe, id="probe"), new_code_cell(SAVING_CELL, id="saving")
+    notebook.cells = [first, *notebook.cells[: last + 1], saving]
     return notebook
 
 
 def run_in_this_process(notebook: Path, kernel_folder: Path) -> None:
-    """In the child process: run a notebook with strict checkpoints, and say how it ended and what it printed."""
+    """In the child process: run a notebook with strict checkpoints, and send how it ended and what it printed."""
     content = read_notebook(notebook)
     try:
         run = run_notebook(content, kernel_folder, COURSE_STRICT="1")
     except CellFailed as failure:
-        say(failed=str(failure).splitlines()[0])
+        send_result({"failed": str(failure).splitlines()[0]})
     else:
-        say(failed=None, seconds=run.seconds, printed=printed(content))
+        send_result({"failed": None, "seconds": run.seconds, "printed": printed(content)})
 
 
 def printed(notebook: NotebookNode) -> list[str]:
     """The lines that a student should notice, each once: results, what could not be done, and everything on stderr."""
     lines = []
-    for cell in code_cells(notebook):
-        for output in cell.outputs:
-            if output.output_type == "stream":
-                wanted = ("✓ 0", "✗", "could not") if output.name == "stdout" else ("",)
-                lines += [line for line in output.text.splitlines() if line and any(word in line for word in wanted)]
+    for output in (output for cell in code_cells(notebook) for output in cell.outputs if "text" in output):
+        wanted = ("✓ 0", "✗", "could not") if output.name == "stdout" else ("",)
+        lines += [line for line in output.text.splitlines() if line and any(word in line for word in wanted)]
     return list(dict.fromkeys(lines))
 
 
-def verdict(situation: Situation, output: str, errors: str) -> Row:
-    """Judge what the child process of a situation printed on stdout and stderr."""
-    said = read_results(output)
-    if not said:
-        return Row(situation.done, "; ".join(errors.strip().splitlines()[-1:]) or "it ended without a word", FAILS)
-    (said,) = said
-    if said["failed"]:
-        if said["failed"].startswith("cell 1 (probe)"):
-            return Row(situation.done, said["failed"], NOT_TRIED)
-        explained = situation.may_stop_with is not None and situation.may_stop_with in said["failed"]
-        return Row(situation.done, said["failed"], SAYS if explained else FAILS)
-    happened = " · ".join(said["printed"])
-    return Row(situation.done, happened, WORKS if situation.must_say in happened else FAILS)
+def outcome(command: list[str], environment: dict[str, str]) -> dict:
+    """What the child process of a command sends, or why it sent nothing."""
+    settings = {"cwd": ROOT, "env": environment, "capture_output": True, "encoding": "utf-8", "errors": "replace"}
+    try:
+        run = subprocess.run(command, timeout=LESSON_TIMEOUT, **settings)
+    except subprocess.TimeoutExpired:
+        return {"failed": f"it did not end within {LESSON_TIMEOUT} s"}
+    return (read_results(run.stdout) or [{"failed": last_line(run.stderr)}])[0]
+
+
+def judge(situation: Situation, said: dict) -> Row:
+    """Judge what the child process of a situation has sent."""
+    failed = said["failed"]
+    if failed is None:
+        happened = " · ".join(said["printed"])
+        return Row(situation.done, happened, WORKS if situation.must_say in happened else FAILS)
+    explained = situation.may_stop_with is not None and situation.may_stop_with in failed
+    verdict = NOT_TRIED if failed.startswith("cell 1 (probe)") else SAYS if explained else FAILS
+    return Row(situation.done, failed, verdict)
 
 
 def try_situation(situation: Situation, notebook: Path) -> Row:
+    """Run the part of the lesson in its situation; `notebook` is the file that it is written to."""
     environment = clean_environment(**situation.environment)
-    possible = subprocess.run(situation.command("true"), env=environment, capture_output=True, text=True, check=False)
+    possible = subprocess.run(situation.command("true"), env=environment, capture_output=True, text=True, timeout=60)
     if possible.returncode:
         return Row(situation.done, f"not possible here: {' '.join(possible.stderr.split())}", NOT_TRIED)
     replace_file(notebook, notebook_text(part_of_lesson(situation.course, situation.probe)))
-    command = situation.command(*child_command("notebook", notebook, situation.kernel_folder))
-    run = subprocess.run(command, env=environment, capture_output=True, encoding="utf-8", errors="replace", check=False)
-    return verdict(situation, run.stdout, run.stderr)
+    child = child_command("notebook", notebook, situation.kernel_folder)
+    return judge(situation, outcome(situation.command(*child), environment))
 
 
 def two_at_once(lessons: tuple[str, str] = ("01", "02")) -> Row:
     """Two whole lessons in processes of their own that run at the same time."""
-    processes = [
-        subprocess.Popen(
-            child_command("notebook", lesson_path(lesson), ROOT / "notebooks"),
-            env=clean_environment(),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-        )
-        for lesson in lessons
+    commands = [child_command("notebook", lesson_path(lesson), ROOT / "notebooks") for lesson in lessons]
+    with ThreadPoolExecutor(len(lessons)) as pool:
+        ends = list(pool.map(lambda command: outcome(command, clean_environment()), commands))
+    happened = [
+        f"lesson {lesson}: " + (end["failed"] or f"all checkpoints in {end['seconds']:.0f} s")
+        for lesson, end in zip(lessons, ends, strict=True)
     ]
-    ends = [read_results(process.communicate()[0]) for process in processes]
-    happened, works = [], True
-    for lesson, end in zip(lessons, ends, strict=True):
-        said = end[0] if end else {"failed": "it ended without a word"}
-        works &= said["failed"] is None
-        happened.append(f"lesson {lesson}: " + (said["failed"] or f"all checkpoints in {said['seconds']:.0f} s"))
-    return Row(f"lessons {' and '.join(lessons)} at once", " · ".join(happened), WORKS if works else FAILS)
+    verdict = FAILS if any(end["failed"] for end in ends) else WORKS
+    return Row(f"lessons {' and '.join(lessons)} at once", " · ".join(happened), verdict)
 
 
 def surroundings_section() -> tuple[str, list[Row]]:
-    rows = []
     with tempfile.TemporaryDirectory() as name:
-        # The folder's real name, as a kernel reports it.
-        folder = Path(name).resolve()
-        for situation in situations(folder):
-            rows.append(try_situation(situation, folder / "part.ipynb"))
-            show(rows[-1])
-        # Names of temporary folders say nothing, and differ from run to run.
-        rows = [
-            Row(row.done, row.happened.replace(str(folder), "…").replace(str(ROOT), "…"), row.verdict) for row in rows
-        ]
-    rows.append(two_at_once())
-    show(rows[-1])
+        folder = Path(name).resolve()  # its real name, as a kernel reports it
+        rows = [show(try_situation(situation, folder / "part.ipynb")) for situation in situations(folder)]
+    # Names of temporary folders say nothing, and differ from run to run.
+    rows = [row._replace(happened=row.happened.replace(str(folder), "…").replace(str(ROOT), "…")) for row in rows]
+    rows.append(show(two_at_once()))
     summary = (
-        f"Lesson {LESSON} from its first cell to `{RESULT}`, in a fresh kernel with strict checkpoints and `resume=` in its "
-        "training; two lessons at once run whole. A first cell checks that the situation is real: that a write fails, that "
+        "Lesson 01 from its first cell to its first result in a fresh kernel with strict checkpoints, then a short training "
+        "with `resume=`; two lessons at once run whole. A first cell checks that the situation is real: that a write fails, that "
         "no network is reachable, that the encoding is the one named."
     )
     return summary, rows
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# Rounds
+# Rounds, and the page
 # ---------------------------------------------------------------------------------------------------------------------
 
 
@@ -556,45 +414,23 @@ def rounds_section(rounds: int) -> tuple[str, list[Row]]:
             except CellFailed as failure:
                 failures.append(f"lesson {lesson_of(path)}, {str(failure).splitlines()[0]}")
         happened = "; ".join(failures) or f"all checkpoints in {(time.perf_counter() - start) / 60:.1f} min"
-        rows.append(Row(f"round {number} of {rounds}", happened, FAILS if failures else WORKS))
-        show(rows[-1])
+        rows.append(show(Row(f"round {number} of {rounds}", happened, FAILS if failures else WORKS)))
     return f"All {len(notebook_paths())} lessons in turn, in fresh kernels with strict checkpoints.", rows
 
-
-# ---------------------------------------------------------------------------------------------------------------------
-# The page
-# ---------------------------------------------------------------------------------------------------------------------
 
 TITLES = {"kills": "Killed trainings", "surroundings": "Surroundings", "rounds": "The whole course, again and again"}
 
 
-def show(row: Row) -> None:
+def show(row: Row) -> Row:
     print(" | ".join(row), flush=True)
+    return row
 
 
-def page(results: dict) -> str:
-    """The page from the stored results, in the order of the sections."""
-    parts = ["# What was done to the course\n\nWritten by `make stress`.\n"]
-    for section, title in TITLES.items():
-        if section not in results:
-            parts.append(f"## {title}\n\nNot run yet.\n")
-            continue
-        stored = results[section]
-        rows = [Row(*row) for row in stored["rows"]]
-        verdicts = [row.verdict for row in rows]
-        counts = [f"{verdicts.count(verdict)} {verdict}" for verdict in (WORKS, SAYS, FAILS, NOT_TRIED)]
-        table = [f"| {' | '.join(text.replace('|', chr(92) + '|') for text in row)} |" for row in rows]
-        head = f"## {title}\n\n{stored['machine']}: {', '.join(counts)}.\n\n{stored['summary']}\n"
-        parts.append("\n".join([head, "| what was done | what happened | verdict |", "|---|---|---|", *table]) + "\n")
-    return "\n".join(parts)
-
-
-def store(section: str, summary: str, rows: list[Row]) -> None:
-    """Replace one section in the stored results, and write the page anew."""
-    results = json.loads(RESULTS_FILE.read_text(encoding="utf-8")) if RESULTS_FILE.exists() else {}
-    results[section] = {"machine": machine_and_versions(), "summary": summary, "rows": rows}
-    replace_file(RESULTS_FILE, json.dumps(results, indent=1, ensure_ascii=False) + "\n")
-    replace_file(PAGE, page(results))
+def section_text(summary: str, rows: list[Row]) -> str:
+    verdicts = [row.verdict for row in rows]
+    counts = ", ".join(f"{verdicts.count(verdict)} {verdict}" for verdict in (WORKS, SAYS, FAILS, NOT_TRIED))
+    rows_table = table(["what was done", "what happened", "verdict"], [list(row) for row in rows])
+    return f"{machine_and_versions()}: {counts}.\n\n{summary}\n\n{rows_table}"
 
 
 def main() -> None:
@@ -605,20 +441,20 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.child:
         part, *paths = arguments.child
-        return train_in_this_process() if part == "training" else run_in_this_process(*map(Path, paths))
+        return train_in_this_process(*paths) if part == "training" else run_in_this_process(*map(Path, paths))
 
     sections = {
         "kills": kills_section,
         "surroundings": surroundings_section,
         "rounds": lambda: rounds_section(arguments.rounds),
     }
-    failed = 0
+    n_failed = 0
     for section in arguments.only:
         summary, rows = sections[section]()
-        store(section, summary, rows)
-        failed += sum(row.verdict == FAILS for row in rows)
-    if failed:
-        sys.exit(f"{failed} did not work; see {PAGE.name}.")
+        replace_section(PAGE, TITLES[section], section_text(summary, rows))
+        n_failed += sum(row.verdict == FAILS for row in rows)
+    if n_failed:
+        sys.exit(f"{n_failed} did not work; see {PAGE.name}.")
     print(f"Written to {PAGE.name}.")
 
 

@@ -58,8 +58,8 @@ class TorchVAERecipe:
 
     name: str = "PyTorch's example on PyTorch, with its data loader: 10 epochs, batch 128"
     epochs: int = 10
-    published_loss: float | None = None
-    repeats: int = 3
+    known_loss: float | None = None
+    repeats: int = 2
 
     def run(self, seed: int, timed_epochs: int | None = None) -> Result:
         torch.manual_seed(seed)

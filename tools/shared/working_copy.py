@@ -19,11 +19,15 @@ def repository_files(root: Path = ROOT) -> list[str]:
 
 
 class WorkingCopy:
-    """The repository's files, as they are now, in `folder`: all but those that git ignores."""
+    """The repository's files, as they are now, in `folder`: all but those that git ignores.
+
+    The copy is a repository without commits, because some programs and tests ask git which files there are.
+    """
 
     def __init__(self, folder: Path):
         self.folder = folder
         self.files = repository_files()
+        subprocess.run(["git", "init", "-q", str(folder)], capture_output=True, check=True)
         self.environment = os.environ | {"PYTHONPATH": str(folder), "COURSE_STRICT": "1"}
         self.restore()
 
