@@ -6,24 +6,22 @@ PYTHON ?= python3
 IP ?= 127.0.0.1
 PORT ?= 8888
 VENV_PYTHON := .venv/bin/python
-# Empty files, made when the packages were installed after the last change of what is required.
+# Empty files whose date says when the packages were last installed.
 INSTALLED := .venv/installed
 INSTALLED_DEV := .venv/installed-dev
 
-NOTEBOOK_RUFF := --config tools/author/notebook_ruff.toml notebooks
-
 .DEFAULT_GOAL := help
-.PHONY: help lab check-up test check test-machine notebooks lessons stamp publish reference pretrained html \
+.PHONY: help lab check-up test check test-slow notebooks lessons stamp publish reference pretrained html \
 	bench allocator cost faults stress test-backends test-versions
 
 help:
-	@sed -n -e 's/^#: \{0,1\}//p' -e 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 22
+	@awk -F':.*## ' '/^#:/ {sub(/^#: ?/, ""); print; next} /^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' Makefile
 
 #: Start here:
 #:
 lab: $(INSTALLED) ## install the course, start JupyterLab, and open lesson 01
 	@$(VENV_PYTHON) -m tools.lab --ip "$(IP)" --port "$(PORT)"
-#:                       The first start takes some minutes, for it installs TensorFlow and JupyterLab into .venv.
+#:                       The first start takes some minutes, because it installs TensorFlow and JupyterLab into .venv.
 #:                       Then your browser opens; where there is none, the last line is the address to open:
 #:
 #:                           http://127.0.0.1:8888/lab/tree/notebooks/01_autoencoder.ipynb?token=…
@@ -34,18 +32,13 @@ check-up: $(INSTALLED) ## look for what is missing here, line by line, and say w
 	@$(VENV_PYTHON) -m course_utils
 
 test: $(INSTALLED_DEV) ## run all tests and re-execute every notebook (20 to 30 minutes)
-	$(VENV_PYTHON) -m pytest -m "not machine"
+	$(VENV_PYTHON) -m pytest
 
 #:
 #: To change the course (CONTRIBUTING.md says when to use which):
 #:
 check: $(INSTALLED_DEV) ## style, types and the quick tests, in a minute and a half
-	$(VENV_PYTHON) -m ruff check .
-	$(VENV_PYTHON) -m ruff format --check .
-	$(VENV_PYTHON) -m ruff check $(NOTEBOOK_RUFF)
-	$(VENV_PYTHON) -m ruff format --check $(NOTEBOOK_RUFF)
-	$(VENV_PYTHON) -m mypy
-	$(VENV_PYTHON) -m pytest tests -m "not slow and not machine"
+	$(VENV_PYTHON) -m pytest tests -m "not slow"
 
 notebooks: lessons ## re-execute the notebooks and store their outputs
 	$(VENV_PYTHON) -m tools.author.execute
@@ -60,10 +53,10 @@ publish: $(INSTALLED_DEV) ## make the course ready for its address: make publish
 	@test -n "$(REPOSITORY)" || { echo "Say where: make publish REPOSITORY=https://github.com/you/course" >&2; exit 1; }
 	$(VENV_PYTHON) -m tools.author.publish "$(REPOSITORY)"
 
-reference: $(INSTALLED_DEV) ## measure the bands of the checkpoints (ten to twenty minutes per lesson)
+reference: lessons ## measure the bands of the checkpoints (ten to twenty minutes per lesson)
 	$(VENV_PYTHON) -m tools.author.reference
 
-pretrained: $(INSTALLED_DEV) ## train the models that lessons load; goes on where it was interrupted
+pretrained: lessons ## train the models that lessons load; goes on where it was interrupted
 	$(VENV_PYTHON) -m tools.author.pretrain
 
 html: $(INSTALLED_DEV) ## make web pages that need no network, in build/html
@@ -87,8 +80,8 @@ faults: $(INSTALLED_DEV) ## plant faults in a copy, and see which checks find th
 stress: $(INSTALLED_DEV) ## killed trainings, full disks, no network: it works, or says what to do
 	$(VENV_PYTHON) -m tools.prove.stress
 
-test-machine: $(INSTALLED_DEV) ## the tests that measure time and memory, on a quiet machine
-	$(VENV_PYTHON) -m pytest tests -m machine
+test-slow: $(INSTALLED_DEV) ## the tests that `make check` leaves out, without the notebooks
+	$(VENV_PYTHON) -m pytest tests -m slow
 
 test-backends: $(INSTALLED_DEV) ## the lessons on JAX, PyTorch and two devices
 	$(VENV_PYTHON) -m nox -s backends

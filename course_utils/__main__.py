@@ -24,20 +24,21 @@ INSTALL = f"run `{sys.executable} -m pip install -r requirements.txt` in the cou
 PROBE = """
 import json
 from course_utils.backend import BACKEND, keras
-from course_utils.devices import prepare_devices, usable_cores
+from course_utils import usable_cores
+from course_utils.devices import prepare_devices
 gpus = [name for name, _ in prepare_devices()]
 print(json.dumps({"keras": keras.__version__, "backend": BACKEND, "gpus": gpus, "cores": usable_cores()}))
 """
+
+OLDEST, NEWEST = (3, 11), (3, 13)
 
 Line = tuple[bool, str]
 
 
 def python() -> Iterator[Line]:
-    from packaging.specifiers import SpecifierSet
-
-    needed = importlib.metadata.metadata("course_utils")["Requires-Python"]
-    fits = SpecifierSet(needed).contains(platform.python_version(), prereleases=True)
-    remedy = "" if fits else ": install a Python in this range and begin with a new environment"
+    fits = OLDEST <= sys.version_info[:2] <= NEWEST
+    remedy = "" if fits else ": install one of these and begin with a new environment"
+    needed = " to ".join(".".join(map(str, version)) for version in (OLDEST, NEWEST))
     yield fits, f"Python {platform.python_version()}, needed {needed}{remedy}"
 
 
@@ -92,7 +93,7 @@ def kernel() -> Iterator[Line]:
 
     program = KernelSpecManager().get_kernel_spec("python3").argv[0]
     # A bare name is Jupyter's word for the Python that Jupyter itself runs on.
-    ours = Path(program).name == program or Path(program) == Path(sys.executable)
+    ours = Path(program).name == program or Path(program).parent == Path(sys.executable).parent
     remedy = "" if ours else f", not this Python: run `{sys.executable} -m ipykernel install --sys-prefix`"
     yield ours, f"Jupyter's kernel python3 runs {'this Python' if ours else program}{remedy}"
 
@@ -110,7 +111,7 @@ def lines_of(check: Callable[[], Iterator[Line]]) -> list[Line]:
     """The lines of a check; if it cannot be made, a line that says so."""
     try:
         return list(check())
-    except Exception as error:  # whatever is broken is what this program is to report
+    except Exception as error:  # any error here is a finding to report
         return [(False, f"{check.__name__.replace('_', ' ')}: {type(error).__name__}: {error}: {INSTALL}")]
 
 

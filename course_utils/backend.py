@@ -68,6 +68,9 @@ def keep_freed_memory() -> bool:
     os.environ.setdefault("TF_CPU_ALLOCATOR_USE_BFC", "true")
     for parameter, value in _MALLOC_SETTINGS.values():
         libc.mallopt(parameter, value)
+    threshold, _ = _MALLOC_SETTINGS["M_MMAP_THRESHOLD"]
+    if not libc.mallopt(threshold, 2**30):
+        libc.mallopt(threshold, 2**25)  # glibc before 2.35 takes no more, and would otherwise stay at 128 KiB
     return True
 
 
@@ -78,15 +81,15 @@ def give_back_freed_memory() -> None:
         ctypes.CDLL(None).malloc_trim(0)
 
 
-def _require_supported(backend: str, where: str) -> None:
+def _require_supported(backend: str, where: str, otherwise: str) -> None:
     if backend not in BACKENDS:
         raise ImportError(
             f"The Keras backend is {backend!r} ({where}), but the course trains models, which only {', '.join(BACKENDS)} "
-            "can do: start Python with the environment variable KERAS_BACKEND set to one of them, or without it."
+            f"can do: start Python with the environment variable KERAS_BACKEND set to one of them, or {otherwise}."
         )
 
 
-_require_supported(os.environ.get("KERAS_BACKEND") or "tensorflow", "from the environment variable KERAS_BACKEND")
+_require_supported(os.environ.get("KERAS_BACKEND") or "tensorflow", "from the environment", "without it")
 KEEPS_FREED_MEMORY = keep_freed_memory()
 if os.environ.get("COURSE_DEBUG") != "1":
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -95,6 +98,6 @@ with silenced_stderr():
     import keras
 
 BACKEND = keras.backend.backend()  # chosen by KERAS_BACKEND or keras.json before the first import
-_require_supported(BACKEND, "from the file keras.json in Keras' own folder")
+_require_supported(BACKEND, "from the file keras.json in Keras' own folder", "correct that file")
 
 __all__ = ["BACKEND", "BACKENDS", "give_back_freed_memory", "keep_freed_memory", "keras", "silenced_stderr"]

@@ -47,11 +47,13 @@ class TrainingData:
 
 
 class Shuffler(keras.callbacks.Callback):
-    """A new order of the examples for each epoch, the same after a resumption and on any number of devices.
+    """On TensorFlow, a new order of the examples for each epoch, the same after a resumption and on several devices.
+
+    On JAX and PyTorch Keras draws the order from the global generators, whose state a resumption does not restore.
 
     Args:
         seed: decides all orders, a whole number from 0. The default is drawn from NumPy's global generator, which
-            `setup` seeds too, and from which Keras draws nothing.
+            `setup` seeds too.
     """
 
     def __init__(self, seed: int | None = None):
@@ -69,7 +71,7 @@ class Shuffler(keras.callbacks.Callback):
 class BatchReader:
     """Reads batches `(x, y)`, or `(x,)`, from the arrays in the rows' `order(n_examples)`, called anew for each epoch.
 
-    TensorFlow keeps what it is given as arrays in copies of about twice their size, and some of it for ever. Here only a
+    TensorFlow keeps what it is given as arrays in copies of about twice their size, and some of it forever. Here only a
     few batches exist beside the arrays themselves. TensorFlow 2.21 never lets go of a dataset's generator either, hence
     `close`.
 
@@ -94,9 +96,9 @@ class BatchReader:
         parts, rows = self.parts, self.order(self.n_examples)
         n_read = BATCHES_PER_READ * self.batch_size
         for start in range(0, self.n_examples, n_read):
-            some = rows[start : start + n_read]
+            chunk_rows = rows[start : start + n_read]
             yield keras.tree.map_structure(
-                lambda array, some=some: array[some].astype(_dtype(array), copy=False), parts
+                lambda array, chunk_rows=chunk_rows: array[chunk_rows].astype(_dtype(array), copy=False), parts
             )
 
     def dataset(self):

@@ -1,8 +1,11 @@
-"""What `train` does between batches and epochs: show a line of progress, and stop when the loss is no number any more."""
+"""What `train` does between batches and epochs: show a line of progress, and stop when the loss is no longer a number."""
 
 import math
 import sys
 import time
+
+from IPython import get_ipython
+from IPython.display import display
 
 from course_utils.backend import keras
 
@@ -15,7 +18,7 @@ class StopWhenNotFinite(keras.callbacks.Callback):
     """End a training whose loss is NaN or infinite with a sentence instead of useless epochs.
 
     Args:
-        saved: the saved progress, if there is any; it is deleted, for going on from there would end the same way.
+        saved: the saved progress, if there is any; it is deleted, because resuming from it would fail in the same way.
     """
 
     def __init__(self, saved=None):
@@ -91,11 +94,9 @@ class UpdatingLine:
     """A line of output that can be replaced: through the display protocol in Jupyter, by carriage return in a terminal."""
 
     def __init__(self):
-        ipython = sys.modules.get("IPython")
-        shell = ipython.get_ipython() if ipython else None
         self.handle = None
-        if hasattr(shell, "kernel"):
-            self.handle = ipython.display.display({"text/plain": ""}, raw=True, display_id=True)
+        if hasattr(get_ipython(), "kernel"):
+            self.handle = display({"text/plain": ""}, raw=True, display_id=True)
 
     def update(self, text: str) -> None:
         if self.handle:

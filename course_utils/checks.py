@@ -67,7 +67,7 @@ def checkpoint(name: str, value: float, if_not: str, above: float | None = None,
     else:
         side = "below" if value < band["low"] else "above" if value > band["high"] else "not in"
         message = f"{name} = {value:.4g} is {side} the band {_band(band)}. {if_not}"
-    # With COURSE_RECORD the bands are being measured, so there is nothing to hold the result against.
+    # With COURSE_RECORD the bands are being measured, so there is no band to compare with.
     if os.environ.get("COURSE_STRICT") == "1" and not os.environ.get("COURSE_RECORD"):
         raise CheckpointError(message)
     print(f"✗ {message}")

@@ -1,7 +1,7 @@
 """MNIST and the Fashion-MNIST test images, read from files inside the package: no download, ever.
 
 Every file is compared with its SHA-256 digest before it is opened, so a damaged copy cannot train a model unnoticed.
-Where the files come from and under which licences they are used is written in `data_files/README.md`.
+Where the files come from and under which licenses they are used is written in `data_files/README.md`.
 """
 
 import hashlib

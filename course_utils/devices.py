@@ -1,4 +1,4 @@
-"""`setup` prepares a notebook: seeds, devices, the style of figures, and one line that says on what it runs."""
+"""`setup` prepares a notebook: seeds, devices, the style of figures, and a line that names device and expected time."""
 
 import os
 import re
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from course_utils import PACKAGE_FOLDER, plotting
+from course_utils import PACKAGE_FOLDER, plotting, usable_cores
 from course_utils.backend import BACKEND, BACKENDS, keras, silenced_stderr
 from course_utils.checks import expected_seconds
 
@@ -18,11 +18,12 @@ Gpu = tuple[str, tuple[int, int]]  # name, compute capability; (0, 0) where ther
 
 
 def setup(lesson: str, mixed_precision: bool = False) -> np.random.Generator:
-    """Prepare a notebook: seeds, devices, the style of figures, and one line that says on what it runs and how long that takes.
+    """Prepare a notebook: seeds, devices, the style of figures, and a line that names the device and the expected time.
 
-    All GPUs are used: one directly, several through `tf.distribute.MirroredStrategy`, which becomes the default for
-    every model built afterwards. GPU memory is taken as needed, so that two notebooks can share a card. Call it before
-    anything else touches TensorFlow; its start-up messages are silenced (`COURSE_DEBUG=1` shows them).
+    On TensorFlow all GPUs are used: one directly, several through `tf.distribute.MirroredStrategy`, which becomes the
+    default for every model built afterwards; GPU memory is taken as needed, so that two notebooks can share a card. JAX
+    and PyTorch use the first GPU. Call it before anything else touches TensorFlow; its start-up messages are silenced
+    (`COURSE_DEBUG=1` shows them).
 
     Args:
         lesson: the lesson's number as in the notebook's name, such as `"01"`.
@@ -48,10 +49,10 @@ def setup(lesson: str, mixed_precision: bool = False) -> np.random.Generator:
     with silenced_stderr():  # Keras imports TensorFlow here on the other backends too
         keras.utils.set_random_seed(seed)
     gpus = prepare_devices(_whole_number("COURSE_LOGICAL_CPUS", 1, 1, 16))
-    pays = mixed_precision and bool(gpus) and all(capability >= TENSOR_CORES for _, capability in gpus)
-    keras.mixed_precision.set_global_policy("mixed_float16" if pays else "float32")
+    use_mixed_precision = mixed_precision and bool(gpus) and all(capability >= TENSOR_CORES for _, capability in gpus)
+    keras.mixed_precision.set_global_policy("mixed_float16" if use_mixed_precision else "float32")
 
-    device = _described(gpus) + (" in mixed precision" if pays else "")
+    device = _described(gpus) + (" in mixed precision" if use_mixed_precision else "")
     seconds = expected_seconds(lesson)
     duration = f"about {seconds} s on two CPU cores" if seconds else "not measured yet"
     backend = f"{BACKENDS[BACKEND]} {sys.modules[BACKEND].__version__}"
@@ -88,13 +89,8 @@ def _described(gpus: list[Gpu]) -> str:
     n_devices = replicas()
     if not gpus:
         return f"{n_devices} logical CPU devices" if n_devices > 1 else f"{usable_cores()} CPU cores"
-    names = ", ".join(sorted({name for name, _ in gpus}))
+    names = ", ".join(sorted({name for name, _ in (gpus if n_devices > 1 else gpus[:1])}))
     return f"{n_devices} × {names}" if n_devices > 1 else names
-
-
-def usable_cores() -> int:
-    """Cores that this process may use: in a container fewer than the machine has."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -108,10 +104,10 @@ def prepare_devices(logical_cpus: int = 1) -> list[Gpu]:
     Args:
         logical_cpus: into how many devices TensorFlow splits the CPU; 1 leaves it whole.
     """
-    if BACKEND == "tensorflow":
-        with silenced_stderr():
+    with silenced_stderr():
+        if BACKEND == "tensorflow":
             return _prepare_tensorflow(logical_cpus)
-    return _jax_gpus() if BACKEND == "jax" else _torch_gpus()
+        return _jax_gpus() if BACKEND == "jax" else _torch_gpus()
 
 
 def _jax_gpus() -> list[Gpu]:
@@ -154,6 +150,8 @@ def _prepare_tensorflow(logical_cpus: int) -> list[Gpu]:
     if len(names) > 1 and not tf.distribute.has_strategy():
         tf.distribute.experimental_set_strategy(tf.distribute.MirroredStrategy(names))
     tf.constant(0.0)  # the first use of a device also writes messages
+    if logical_cpus > 1:
+        return []
     details = [tf.config.experimental.get_device_details(gpu) for gpu in gpus]
     return [(detail.get("device_name", "GPU"), detail.get("compute_capability", (0, 0))) for detail in details]
 
@@ -173,12 +171,23 @@ def replicas() -> int:
 
 
 def shared_evenly(batch_size: int, n_examples: int) -> int:
-    """The batch size, made a little smaller where several devices cannot share the first batch evenly.
+    """The batch size; on several devices a multiple of their number, smaller where possible.
 
-    Keras 3.15 needs that to build a model under `MirroredStrategy`; the last, smaller batch may be uneven.
+    Keras 3.15 needs that to build a model under `MirroredStrategy`. The last, smaller batch may be uneven, but every device
+    gets some of it: the mean over no example would be NaN.
     """
     n_devices = replicas()
-    return batch_size if n_devices == 1 else max(1, min(batch_size, n_examples) // n_devices) * n_devices
+    if n_devices == 1:
+        return batch_size
+    shared = max(1, min(batch_size, n_examples) // n_devices) * n_devices
+
+    def leaves_one_without() -> bool:
+        rest = n_examples % shared
+        return 0 < rest <= (n_devices - 1) * -(-rest // n_devices)
+
+    while shared > n_devices and leaves_one_without():
+        shared -= n_devices
+    return shared
 
 
 def divide_own_loss_by_devices(model: keras.Model) -> None:

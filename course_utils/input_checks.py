@@ -48,9 +48,7 @@ def _check_arrays(arrays, model_shapes, where: str) -> list[np.ndarray]:
     flat = [np.asarray(array) for array in keras.tree.flatten(arrays)]
     if not flat:
         raise ValueError(f"{where}: expected at least one example, but it is empty.")
-    shapes = [model_shapes] * len(flat)
-    if isinstance(model_shapes, (list, dict)):
-        shapes = list(model_shapes.values() if isinstance(model_shapes, dict) else model_shapes)
+    shapes = model_shapes if isinstance(model_shapes, list) else [model_shapes] * len(flat)
     for array, shape in zip(flat, shapes, strict=False):
         if array.ndim == 0 or len(array) == 0:
             raise ValueError(f"{where}: expected at least one example, but it is empty (shape {array.shape}).")

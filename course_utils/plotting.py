@@ -132,7 +132,7 @@ def _as_pictures(images: np.ndarray) -> np.ndarray:
     """Images of any of the course's shapes as `(n, side, side)`."""
     images = np.asarray(images)
     side = round(np.sqrt(images[0].size))
-    if side * side != images[0].size:
+    if images.shape[1:] not in ((side * side,), (side, side), (side, side, 1)):
         raise ValueError(f"expected square gray images, but one has the shape {images[0].shape}.")
     return images.reshape(len(images), side, side)
 

@@ -12,8 +12,14 @@ import numpy as np
 
 from course_utils import PACKAGE_FOLDER
 from course_utils.backend import keras
+from course_utils.devices import divide_own_loss_by_devices
 
 PRETRAINED_FOLDER = PACKAGE_FOLDER / "pretrained_files"
+
+REMEDY = (
+    "restore it with `git checkout -- course_utils/pretrained_files`, install the course again, or train it with "
+    "`make pretrained`"
+)
 
 
 class PretrainedError(RuntimeError):
@@ -37,13 +43,13 @@ def load_pretrained(name: str, model: keras.Model) -> dict:
         `figures`, the results on the test digits by name.
 
     Raises:
-        PretrainedError: there is no such model, its file is missing or damaged, or the layers of `model` are others. The
+        PretrainedError: there is no such model, its file is missing or damaged, or `model` has other layers. The
             message says what to do; `model` is unchanged then.
     """
     if name not in pretrained_names():
         raise PretrainedError(f"No model {name!r} was trained in advance; expected one of {pretrained_names()}.")
-    description = json.loads((PRETRAINED_FOLDER / f"{name}.json").read_text(encoding="utf-8"))
-    weights = _read_verified(name, description["sha256"])
+    description = _read_description(name)
+    weights = _read_verified(name, description.pop("sha256"))
     shapes = [tuple(weight.shape) for weight in model.weights]
     if [weight.shape for weight in weights] != shapes:
         raise PretrainedError(
@@ -51,20 +57,26 @@ def load_pretrained(name: str, model: keras.Model) -> dict:
             f"this model has {shapes}: build it as the lesson does."
         )
     model.set_weights([weight.astype("float32") for weight in weights])
-    return {key: description[key] for key in ("settings", "seconds", "machine", "figures")}
+    divide_own_loss_by_devices(model)
+    return description
+
+
+def _read_description(name: str) -> dict:
+    path = PRETRAINED_FOLDER / f"{name}.json"
+    try:
+        description = json.loads(path.read_text(encoding="utf-8"))
+        return {key: description[key] for key in ("sha256", "settings", "seconds", "machine", "figures")}
+    except (OSError, ValueError, KeyError, TypeError):
+        raise PretrainedError(f"The description {path} is damaged: {REMEDY}.") from None
 
 
 def _read_verified(name: str, sha256: str) -> list[np.ndarray]:
     path = PRETRAINED_FOLDER / f"{name}.npz"
-    remedy = (
-        "restore it with `git checkout -- course_utils/pretrained_files`, install the course again, or train it with "
-        "`make pretrained`"
-    )
     try:
         content = path.read_bytes()
     except OSError as error:
-        raise PretrainedError(f"The weights {path} cannot be read ({error.strerror}): {remedy}.") from None
+        raise PretrainedError(f"The weights {path} cannot be read ({error.strerror}): {REMEDY}.") from None
     if hashlib.sha256(content).hexdigest() != sha256:
-        raise PretrainedError(f"The weights {path} are damaged or were changed: {remedy}.")
+        raise PretrainedError(f"The weights {path} are damaged or were changed: {REMEDY}.")
     with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
         return [arrays[key] for key in sorted(arrays.files)]

@@ -5,7 +5,6 @@ import hashlib
 import io
 import json
 import os
-import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -19,13 +18,13 @@ class SavedProgress(keras.callbacks.Callback):
     """Save the complete state of a training after each epoch in one file, replaced atomically.
 
     Keras' `BackupAndRestore` writes weights and epoch number in place and into two files, so that a kill in between loses
-    the training or repeats an epoch; and HDF5 brings the process down on a full disk. Here the new state is complete on
-    disk before it takes the old one's name. It consists of weights, seed generators, optimizer, shuffle seed and history,
-    so that on one device of TensorFlow the resumed training ends with the very weights of an undisturbed one.
+    the training or repeats an epoch; and HDF5 brings the process down on a full disk. Here the new state is complete in
+    a file of its own before it takes the old one's name. It consists of weights, seed generators, optimizer, shuffle seed and history,
+    so that on a CPU with TensorFlow the resumed training ends with the very weights of an undisturbed one.
 
     Args:
         path: the file; a missing folder is made.
-        settings: what a training must have in common with the saved one to go on from it, as JSON can hold it.
+        settings: what must agree between a saved training and the one that resumes it; JSON-serializable.
         shuffler: whose seed decides the order of the examples.
     """
 
@@ -65,17 +64,19 @@ class SavedProgress(keras.callbacks.Callback):
                 values = [file[f"value_{i}"] for i in range(len(file.files) - 1)]
             if missing := {"settings", "history", "shuffle_seed"} - set(state):
                 raise KeyError(missing)
-        except (OSError, KeyError, TypeError, ValueError, EOFError, zipfile.BadZipFile):
+        except Exception:  # whatever a damaged archive raises, which is much; nothing has been changed yet
             raise TrainingError(f"{self.path} is not a training saved by `train`. {_REMEDY}") from None
         return state, values
 
     def _require_same_training(self, saved: dict, values: list[np.ndarray], variables: list[keras.Variable]) -> None:
         differing = [key for key in self.settings if saved.get(key) != self.settings[key]]
-        came = ", ".join(f"{key} {saved.get(key)} instead of {self.settings[key]}" for key in differing)
+        difference = ", ".join(f"{key} {saved.get(key)} instead of {self.settings[key]}" for key in differing)
         if not differing and [value.shape for value in values] != [tuple(variable.shape) for variable in variables]:
-            came = f"{len(values)} arrays of other shapes than the {len(variables)} of this model and its optimizer"
-        if came:
-            raise TrainingError(f"{self.path} was saved by another training ({came}). {_REMEDY}")
+            difference = (
+                f"{len(values)} arrays of other shapes than the {len(variables)} of this model and its optimizer"
+            )
+        if difference:
+            raise TrainingError(f"{self.path} was saved by another training ({difference}). {_REMEDY}")
 
     def on_epoch_end(self, epoch, logs=None):
         for name, value in (logs or {}).items():

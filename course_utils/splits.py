@@ -21,23 +21,22 @@ class TestDigitsError(ValueError):
 
 
 def refuse_test_digits(where: str, *arrays) -> None:
-    """Raise an error if MNIST's test digits are among the examples, be it shuffled, in part or mixed with others.
+    """Raise an error if MNIST's test digits are among the examples, also when they are shuffled, incomplete or mixed with others.
 
     A row is recognized by its gray values, in [0, 1] or 0…255, flat or as a picture; this takes milliseconds.
 
     Args:
         where: what the arrays are, for the message, such as `"training data"`.
-        *arrays: arrays with one row per example, and lists or dicts of such; others than pictures of 784 pixels, and
-            `None`, are passed over.
+        *arrays: arrays with one row per example, and lists or dicts of such. Arrays that are not pictures of 784 pixels,
+            and `None`, are skipped.
 
     Raises:
         TestDigitsError: how many of the examples are test digits, and why that matters.
     """
     for array in keras.tree.flatten(arrays):
-        count, n_examples = count_test_digits(array), 0 if array is None else len(array)
-        if count:
+        if count := count_test_digits(array):
             raise TestDigitsError(
-                f"{where}: {count:,} of {n_examples:,} examples are test digits. What learns or chooses by the test set "
+                f"{where}: {count:,} of {len(array):,} examples are test digits. What learns or chooses by the test set "
                 "can no longer be judged by it: its error there would look better than on digits that are really new. "
                 "Take the training or validation digits, or say allow_test_digits=True to see what leaking does."
             )
@@ -52,17 +51,20 @@ def count_test_digits(array) -> int:
     probes, digests = _test_digits()
     scale = _scale(rows)
     candidates = np.flatnonzero(np.isin(_keys(_bytes(rows[:, _PROBED], scale)), probes))
-    return sum(_digest(_bytes(rows[row], scale)) in digests for row in candidates)
+    return sum(_digest(_bytes(rows[row], scale[row])) in digests for row in candidates)
 
 
-def _scale(rows: np.ndarray) -> int:
-    """255 where the gray values are in [0, 1], 1 where they are 0…255."""
-    return 255 if rows.dtype.kind == "f" and rows[:, _PROBED].max(initial=0) <= 1 else 1
+def _scale(rows: np.ndarray) -> np.ndarray:
+    """255 for each row of gray values in [0, 1], 1 for each row of 0…255; shape `(n, 1)`."""
+    unit = (
+        rows[:, _PROBED].max(axis=1, keepdims=True) <= 1 if rows.dtype.kind == "f" else np.zeros((len(rows), 1), bool)
+    )
+    return np.where(unit, np.float32(255), np.float32(1))
 
 
-def _bytes(gray: np.ndarray, scale: int) -> np.ndarray:
-    with np.errstate(invalid="ignore"):  # NaN is complained about elsewhere
-        return np.clip(np.rint(gray * scale if scale != 1 else gray), 0, 255).astype(np.uint8)
+def _bytes(gray: np.ndarray, scale: np.ndarray) -> np.ndarray:
+    with np.errstate(invalid="ignore"):  # `check_examples` rejects NaN
+        return np.clip(np.rint(gray * scale), 0, 255).astype(np.uint8)
 
 
 def _keys(probed: np.ndarray) -> np.ndarray:

@@ -1,6 +1,7 @@
-"""`train` fits a model: what every lesson needs and none is about. Lesson 01 does it by hand first."""
+"""`train` fits a model in the way that every lesson needs. Lesson 01 does it by hand first."""
 
 import functools
+import hashlib
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -78,7 +79,7 @@ def train(
     n_examples = check_examples(model, x, y, loss, "training data")
     n_validation = check_validation(model, validation_data, loss)
     if not allow_test_digits:
-        refuse_test_digits("training data", x, y)
+        refuse_test_digits("training data", x, None if y is x else y)
         refuse_test_digits("validation_data", validation_data)
 
     divide_own_loss_by_devices(model)
@@ -91,7 +92,7 @@ def train(
         if not model.built:
             model(keras.tree.map_structure(lambda array: array[:1], x))  # a saved state needs weights to go into
         settings = {"epochs": epochs, "batch_size": batch_size, "learning_rate": learning_rate}
-        saved = SavedProgress(Path(resume), settings | _identity(model, x, y, loss), shuffler)
+        saved = SavedProgress(Path(resume), settings | _identity(model, x, y, validation_data, loss, metrics), shuffler)
         first_epoch = saved.restore(model)
     callbacks = [StopWhenNotFinite(saved), progress, shuffler, *([saved] if saved else [])]
 
@@ -123,15 +124,30 @@ def _release(model: keras.Model, data: TrainingData) -> None:
     give_back_freed_memory()
 
 
-def _identity(model: keras.Model, x, y, loss) -> dict:
+def _identity(model: keras.Model, x, y, validation_data, loss, metrics) -> dict:
     """What tells one training from another besides its settings."""
     return {
-        "loss": loss_name(loss) if loss is not None else type(model).__name__,
+        "loss": [loss_name(part) for part in keras.tree.flatten(loss)] if loss is not None else type(model).__name__,
+        "metrics": [loss_name(metric) for metric in metrics or []],
         "precision": keras.config.dtype_policy().name,
         "examples": len(keras.tree.flatten(x)[0]),
         "data": digest(x, y),
+        "validation data": digest(validation_data),
         "weights": [list(weight.shape) for weight in model.weights],
+        "layers": hashlib.sha256(repr(_layer_settings(model)).encode()).hexdigest()[:12],
     }
+
+
+def _layer_settings(model: keras.Model) -> list[tuple[str, list]]:
+    """Class and settings of a model and of its layers, such as units, activation or beta, but not names and seeds."""
+    try:
+        config = model.get_config()
+    except NotImplementedError:  # a subclass that does not say
+        config = {}
+    plain = [(key, value) for key, value in config.items() if isinstance(value, (str, int, float, bool))]
+    settings = sorted((key, str(value)) for key, value in plain if key not in ("name", "seed"))
+    inner = [entry for layer in getattr(model, "layers", []) for entry in _layer_settings(layer)]
+    return [(type(model).__name__, settings), *inner]
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -152,7 +168,10 @@ def warm_up_and_cosine(highest: float, steps: int) -> keras.optimizers.schedules
     """The schedule of Loshchilov & Hutter 2017 (SGDR, without restarts) after a linear warm-up over a tenth of it."""
     warm_up = max(1, steps // 10)
     return keras.optimizers.schedules.CosineDecay(
-        initial_learning_rate=0.0, warmup_target=highest, warmup_steps=warm_up, decay_steps=max(1, steps - warm_up)
+        initial_learning_rate=0.0 if steps > 1 else highest,
+        warmup_target=highest,
+        warmup_steps=warm_up,
+        decay_steps=max(1, steps - warm_up),
     )
 
 

@@ -5,7 +5,12 @@ import subprocess
 import sys
 
 import nbformat
+import pytest
 from nbclient import NotebookClient
+
+from tools.shared.working_copy import is_clone
+
+needs_clone = pytest.mark.skipif(not is_clone(), reason="needs git, and a clone of the course instead of a ZIP file")
 
 
 def environment(**variables: str) -> dict[str, str]:

@@ -62,12 +62,12 @@ def _speckle(speckle) -> None:
     hint="in each step: the score (denoise(x) - x) / sigma², then x + step · score + sqrt(2 · step) · rng.normal(size=x.shape).",
 )
 def _langevin(langevin_walk) -> None:
-    # Data N(centre, spread²): the best denoiser is known, and noisy data are N(centre, spread² + sigma²).
-    centre, spread, sigma = np.array([3.0, -1.0]), 0.6, 0.8
+    # Data N(center, spread²): the best denoiser is known, and noisy data are N(center, spread² + sigma²).
+    center, spread, sigma = np.array([3.0, -1.0]), 0.6, 0.8
     total = spread**2 + sigma**2
 
     def denoise(x: np.ndarray) -> np.ndarray:
-        return centre + (x - centre) * spread**2 / total
+        return center + (x - center) * spread**2 / total
 
     start = np.full((4000, 2), 5.0)
     end = langevin_walk(denoise, start, sigma, 0.05, 150, np.random.default_rng(0))
@@ -76,8 +76,8 @@ def _langevin(langevin_walk) -> None:
     require(end.shape == start.shape, f"points of shape {start.shape} came back with the shape {end.shape}.")
     require((start == 5.0).all(), "it changes the array of starting points in place.")
     require(
-        np.allclose(end.mean(axis=0), centre, atol=0.1),
-        f"the points should gather around {centre.tolist()}; their mean is {end.mean(axis=0).round(2).tolist()}.",
+        np.allclose(end.mean(axis=0), center, atol=0.1),
+        f"the points should gather around {center.tolist()}; their mean is {end.mean(axis=0).round(2).tolist()}.",
     )
     variance = end.var(axis=0).mean()
     require(

@@ -26,6 +26,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
 
 
+@pytest.mark.slow
 @on_glibc
 def test_freed_memory_is_kept_unless_the_system_allocator_is_chosen():
     variables = {"NUMPY_MADVISE_HUGEPAGE": "0"}
@@ -33,6 +34,7 @@ def test_freed_memory_is_kept_unless_the_system_allocator_is_chosen():
     assert kept < 200 < given_back  # an array of 40 MB has 9,766 pages of 4 KiB, or 611 of 64 KiB
 
 
+@pytest.mark.slow
 @on_glibc
 def test_tensorflow_takes_the_same_choice():
     code = "import os, course_utils.backend; print(os.environ.get('TF_CPU_ALLOCATOR_USE_BFC'))"
@@ -52,6 +54,7 @@ def test_an_unknown_allocator_is_refused(monkeypatch):
         keep_freed_memory()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", ["numpy", "openvino", "theano"])
 def test_a_backend_that_cannot_train_is_refused_in_a_sentence(backend):
     run = run_python("import course_utils.backend", check=False, KERAS_BACKEND=backend)

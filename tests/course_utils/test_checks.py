@@ -145,11 +145,11 @@ def test_the_results_table_without_results_says_what_to_do(capsys):
     assert capsys.readouterr().out == "No checkpoint was reached yet: run the cells above first.\n"
 
 
-def test_every_stored_band_holds_its_own_mean_and_was_measured_over_five_seeds():
+def test_every_stored_band_holds_its_own_mean_and_was_measured_over_enough_seeds():
     for name, band in json.loads(checks.REFERENCE_FILE.read_text(encoding="utf-8"))["results"].items():
         assert band["low"] <= band["mean"] <= band["high"], name
         assert band["std"] >= 0, name
-        assert band["seeds"] >= 5, name
+        assert band["seeds"] >= (5 if name.startswith("01.") else 8), name  # those of lesson 01 are older
 
 
 def claims_of_the_lessons() -> dict[str, dict[str, float]]:

@@ -85,7 +85,7 @@ def test_the_test_set_has_the_known_number_of_each_digit(mnist):
     assert counts.tolist() == [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009]
 
 
-def test_the_grey_pixels_have_the_known_entropy(mnist):
+def test_the_gray_pixels_have_the_known_entropy(mnist):
     (x_train, _), (x_val, _), (x_test, _) = mnist
     assert evaluation.bce_floor(x_test) == pytest.approx(0.05808, abs=5e-6)
     assert evaluation.bce_floor(np.concatenate([x_train, x_val])) == pytest.approx(0.0584, abs=5e-5)

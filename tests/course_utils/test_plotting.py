@@ -141,7 +141,7 @@ def test_empty_and_overlong_rows_are_refused(rows, displayed):
     assert plt.get_fignums() == []
 
 
-@pytest.mark.parametrize("shape", [(783,), (28, 14), (28, 28, 3)])
+@pytest.mark.parametrize("shape", [(783,), (28, 14), (28, 28, 3), (4, 4, 4)])
 def test_images_that_are_not_square_and_gray_are_refused_and_leave_no_figure(shape, displayed):
     with pytest.raises(ValueError, match="expected square gray images"):
         plotting.show_images({"x": images(2, *shape)}, alt=ALT)
@@ -204,7 +204,7 @@ def test_codes_of_a_few_digits_only_are_drawn_without_a_warning(displayed, recwa
     plotting.scatter_codes(z, y, alt=ALT)
     ((figure, _),) = displayed
     assert [text.get_text() for text in figure.axes[0].texts] == ["0", "1", "2"]
-    # Libraries' announcements of what they will change are nobody's business here.
+    # Libraries' announcements of what they will change are are irrelevant here here.
     assert [warning for warning in recwarn if not issubclass(warning.category, DeprecationWarning)] == []
 
 

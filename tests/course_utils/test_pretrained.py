@@ -55,6 +55,26 @@ def damage(path):
     path.write_bytes(content)
 
 
+def cut(path):
+    path.write_text(path.read_text(encoding="utf-8")[:100], encoding="utf-8")
+
+
+def without_figures(path):
+    description = json.loads(path.read_text(encoding="utf-8"))
+    del description["figures"]
+    path.write_text(json.dumps(description), encoding="utf-8")
+
+
+@pytest.mark.parametrize("change", [cut, without_figures])
+def test_a_damaged_description_is_refused_and_the_model_unchanged(change, folder):
+    change(folder / "06.vae20.json")
+    vae = vae20()
+    before = vae.get_weights()[0]
+    with pytest.raises(PretrainedError, match=r"06\.vae20\.json is damaged: restore it"):
+        load_pretrained("06.vae20", vae)
+    np.testing.assert_array_equal(vae.get_weights()[0], before)
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [

@@ -13,6 +13,7 @@ import pytest
 
 from course_utils import callbacks, resume
 from course_utils.backend import BACKEND, keras
+from course_utils.lessons import VAE, build_vae_networks
 from course_utils.training import TrainingError, train
 from tests.processes import environment, run_python
 
@@ -122,6 +123,7 @@ def test_an_undisturbed_training_has_the_full_history_and_leaves_no_file(x, path
     assert "Resumed" not in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_killed_training_goes_on_and_ends_as_undisturbed_ones_do(tmp_path, capsys):
     script = tmp_path / "script.py"
     script.write_text(SCRIPT, encoding="utf-8")
@@ -156,9 +158,7 @@ def test_a_killed_training_goes_on_and_ends_as_undisturbed_ones_do(tmp_path, cap
         assert len(result["history"][name]) == 6
 
     undisturbed, _ = runpy.run_path(str(script))["fit"](0)
-    if (
-        BACKEND == "tensorflow"
-    ):  # on the other backends Keras draws the order of the examples, and nobody can restore it
+    if BACKEND == "tensorflow":  # on the other backends Keras draws the order of the examples
         assert result["history"] == undisturbed
     else:
         assert result["history"]["val_loss"][-1] == pytest.approx(undisturbed["val_loss"][-1], rel=0.5)
@@ -261,8 +261,28 @@ def test_the_file_of_a_training_with_other_data_of_the_same_size_is_refused(x, p
 
 
 def test_the_file_of_a_training_with_another_loss_is_refused(x, path, after_two_epochs):
-    with pytest.raises(TrainingError, match="loss mse instead of mae"):
+    with pytest.raises(TrainingError, match=r"loss \['mse'\] instead of \['mae'\]"):
         fit(x, path, loss="mae")
+
+
+def test_the_file_of_a_training_with_other_validation_or_metrics_is_refused(x, path, after_two_epochs):
+    with pytest.raises(TrainingError, match=r"validation data \w{12} instead of \w{12}"):
+        fit(x, path, validation_data=(x[:5], x[:5]))
+    with pytest.raises(TrainingError, match=r"metrics \[\] instead of \['mae'\]"):
+        fit(x, path, metrics=["mae"])
+
+
+def test_the_file_of_a_model_of_the_same_shapes_with_other_settings_is_refused(x, path, after_two_epochs):
+    other = keras.Sequential([keras.Input((6,)), keras.layers.Dense(3, activation="tanh"), keras.layers.Dense(6)])
+    with pytest.raises(TrainingError, match=r"layers \w{12} instead of \w{12}"):
+        fit(x, path, other)
+    vae = VAE(*build_vae_networks([4], latent=2, n_pixels=6))
+    strong = VAE(*build_vae_networks([4], latent=2, n_pixels=6), beta=4.0)
+    path.unlink()
+    with interrupted("on_epoch_begin", epoch=2):
+        train(vae, x, epochs=4, resume=path)
+    with pytest.raises(TrainingError, match=r"layers \w{12} instead of \w{12}"):
+        train(strong, x, epochs=4, resume=path)
 
 
 def test_the_file_of_a_training_in_another_precision_is_refused(x, path, after_two_epochs):
@@ -354,6 +374,13 @@ def test_a_file_that_is_no_saved_training_is_refused_and_left_alone(write, x, pa
     assert content is None or path.read_bytes() == content
 
 
+def encrypt(content):
+    """Flip the bit in the archive's directory that says that an entry is encrypted."""
+    flipped = bytearray(content)
+    flipped[content.rindex(b"PK\x01\x02") + 8] ^= 1
+    return bytes(flipped)
+
+
 def flip_a_byte_of_the_weights(content):
     flipped = bytearray(content)
     flipped[content.index(b"value_0.npy") + 200] ^= 1
@@ -361,7 +388,9 @@ def flip_a_byte_of_the_weights(content):
 
 
 @pytest.mark.parametrize(
-    "damage", [flip_a_byte_of_the_weights, lambda content: content[:-500]], ids=["flipped byte", "truncated"]
+    "damage",
+    [flip_a_byte_of_the_weights, encrypt, lambda content: content[:-500]],
+    ids=["flipped byte", "encrypted", "truncated"],
 )
 def test_a_damaged_file_is_refused_and_left_alone(damage, x, path, after_two_epochs):
     content = damage(path.read_bytes())
@@ -389,6 +418,7 @@ def test_a_training_that_cannot_be_saved_goes_on_and_says_so(x, path, monkeypatc
     assert list(path.parent.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_full_disk_ends_no_training_and_leaves_no_unfinished_file(tmp_path):
     pytest.importorskip("resource")
     run = run_python(
@@ -415,7 +445,7 @@ print(len(history.history["loss"]))
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_unfinished_file_of_a_killed_training_does_no_harm(x, path, after_two_epochs, capsys):
+def test_an_unfinished_file_of_a_killed_training_is_ignored(x, path, after_two_epochs, capsys):
     unfinished = path.with_name("unfinished." + path.name)
     unfinished.write_bytes(os.urandom(1000))
     assert len(fit(x, path)["loss"]) == 4

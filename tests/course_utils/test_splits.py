@@ -19,12 +19,18 @@ def gray(x):
     return np.rint(255 * x)
 
 
+def noisy(x):
+    return x + np.random.default_rng(0).normal(0, 0.5, x.shape).astype("float32")
+
+
 DISGUISES = {
     "flat": (lambda train, test: test, 1000),
     "pictures": (lambda train, test: test.reshape(-1, 28, 28, 1), 1000),
     "shuffled": (lambda train, test: np.random.default_rng(0).permutation(test), 1000),
     "in part": (lambda train, test: test[7:20], 13),
     "mixed": (lambda train, test: np.concatenate([train[:50], test[:3], train[50:90]]), 3),
+    "beside noise": (lambda train, test: np.concatenate([noisy(train[:30]), test[:7]]), 7),
+    "beside gray values": (lambda train, test: np.concatenate([gray(train[:30]), test[:7]]), 7),
     "one": (lambda train, test: np.concatenate([train[:50], test[42:43]]), 1),
     "double precision": (lambda train, test: test.astype("float64"), 1000),
     "half precision": (lambda train, test: test.astype("float16"), 1000),
@@ -44,8 +50,8 @@ def test_no_other_picture_is_taken_for_a_test_digit(mnist):
     (x_train, y_train), (x_val, _), (x_test, _) = mnist
     garments, _ = load_fashion_mnist(flat=True)
     noise = np.random.default_rng(0).normal(size=(100, 784))
-    others = [x_train, x_val, garments, x_test[:, ::-1], x_test[:, :400], y_train, noise, np.zeros((5, 784)), None]
-    assert [count_test_digits(other) for other in [*others, np.full((2, 784), np.nan), x_test[:0]]] == [0] * 11
+    others = [x_train, x_val, garments, x_test[:, ::-1], x_test[:, :400], y_train, noise, np.zeros((5, 784)), None, 3.5]
+    assert [count_test_digits(other) for other in [*others, np.full((2, 784), np.nan), x_test[:0]]] == [0] * 12
 
 
 @pytest.fixture

@@ -98,6 +98,13 @@ def test_the_learning_rate_peaks_after_a_tenth_and_ends_at_zero(steps):
     np.testing.assert_allclose(rates[peak:], 0.01 * (1 + np.cos(np.pi * falling)) / 2, atol=1e-7)
 
 
+def test_a_training_of_a_single_step_learns(x, capsys):
+    model = autoencoder()
+    before = model.get_weights()[0]
+    train(model, x, x, loss="mse", epochs=1, batch_size=100)
+    assert not np.array_equal(model.get_weights()[0], before)
+
+
 @pytest.mark.parametrize(("batch_size", "steps_per_epoch"), [(6, 4), (1, 70), (100, 1)])
 def test_every_example_is_used_and_the_schedule_spans_all_steps(batch_size, steps_per_epoch, x, capsys):
     x = np.tile(x, (4, 1))[:70] if batch_size == 1 else x
@@ -387,7 +394,7 @@ def test_in_a_terminal_the_line_replaces_itself(monkeypatch):
     assert terminal.getvalue() == "\r\033[Kepoch 1 of 2\r\033[K2 epochs\n"
 
 
-def test_while_training_the_line_tells_epoch_losses_and_time_left(monkeypatch, x, capsys):
+def test_while_training_the_line_shows_epoch_losses_and_time_left(monkeypatch, x, capsys):
     shown = []
     clock = iter(range(10**6))
     monkeypatch.setattr(callbacks.time, "perf_counter", lambda: next(clock))
@@ -397,6 +404,7 @@ def test_while_training_the_line_tells_epoch_losses_and_time_left(monkeypatch, x
     assert re.fullmatch(r"epoch 2 of 2 · loss \d\.\d{4} · validation loss \d\.\d{4} · 0 s left", shown[-2])
 
 
+@pytest.mark.slow
 def test_a_notebook_stores_one_line_per_training_and_no_stderr(tmp_path):
     setup_outputs, first, second = run_notebook(
         "import numpy as np\n"

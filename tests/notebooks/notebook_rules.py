@@ -135,7 +135,7 @@ def no_stderr(notebook: NotebookNode) -> list[str]:
 
 
 def no_debris(notebook: NotebookNode) -> list[str]:
-    """No control characters of progress bars and colours."""
+    """No control characters of progress bars and colors."""
     shown = [(name, text) for name, output in outputs(notebook) for text in texts(output)]
     return [f"cell {name} shows {what}" for name, text in shown for sign, what in DEBRIS.items() if sign in text]
 

@@ -8,7 +8,7 @@ from types import ModuleType, SimpleNamespace
 
 import pytest
 
-from tests.processes import environment
+from tests.processes import environment, needs_clone
 from tools.author import publish, stamp
 from tools.shared.notebook_files import (
     ROOT,
@@ -21,6 +21,8 @@ from tools.shared.notebook_files import (
 )
 from tools.shared.working_copy import WorkingCopy
 
+pytestmark = needs_clone
+
 ADDRESS = "https://github.com/someone/course-of.autoencoders"
 VERSION = stamp.project()["version"]
 
@@ -28,10 +30,7 @@ VERSION = stamp.project()["version"]
 @pytest.fixture
 def course(tmp_path):
     """A repository with the course's files as they are now."""
-    if not (ROOT / ".git").exists():
-        pytest.skip("this is no git repository, which `make publish` needs")
     copy = WorkingCopy(tmp_path / "course")
-    git(copy.folder, "init", "-q")
     return copy
 
 

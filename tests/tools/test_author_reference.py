@@ -48,6 +48,8 @@ def test_the_band_of_a_constant_allows_rounding(sign):
         ("98.direction.cosine", [0.9, 0.99] * 4, None, 1),
         ("98.deep.test_mse", [0.001, 0.03] * 4, 0, None),
         ("98.axes.largest_angle_deg", [0.1, 2.0] * 4, 0, None),
+        ("98.superres.gain_over_bicubic_db", [-1.0, 2.0] * 4, None, None),
+        ("98.cvae.inception_score", [9.0, 9.9] * 4, None, 10),
         ("98.denoising.gain_db", [-1.0, 2.0] * 4, None, None),
         ("98.judge.accuracy_gain", [0.9, 0.99] * 4, None, None),
     ],

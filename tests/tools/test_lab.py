@@ -20,9 +20,11 @@ import websocket
 from jupyter_client.jsonutil import json_default
 from jupyter_client.session import Session
 
-from tests.processes import environment
+from tests.processes import environment, needs_clone
 from tools.lab import FIRST_LESSON, ROOT, url_of
 from tools.shared.working_copy import WorkingCopy
+
+pytestmark = needs_clone
 
 TIMEOUT = 120  # seconds, for an answer and for a cell
 

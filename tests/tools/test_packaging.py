@@ -7,9 +7,11 @@ from importlib.metadata import distributions
 
 import pytest
 
-from tests.processes import environment
+from tests.processes import environment, needs_clone
 from tools.shared.notebook_files import ROOT, lesson_path
 from tools.shared.working_copy import WorkingCopy
+
+pytestmark = needs_clone
 
 # One of the drawings, and the code cells of a lesson up to and including the first one with a checkpoint.
 TRY_IT = """

@@ -12,8 +12,8 @@ DENSE, POOLING, OURS, DENOISER, UNET = 50992, 4385, 18313, 28353, 1273025
 
 
 @pytest.fixture
-def asked(monkeypatch):
-    """What `fit` was asked for: epochs and the model's parameters that are trained."""
+def fit_calls(monkeypatch):
+    """What `fit` was fit_calls for: epochs and the model's parameters that are trained."""
 
     def few_digits(flat=False):
         shape = (64, 784) if flat else (64, 28, 28, 1)
@@ -21,18 +21,18 @@ def asked(monkeypatch):
         return ((digits, None),) * 3
 
     monkeypatch.setattr(recipes, "load_mnist", few_digits)
-    fit, asked = keras.Model.fit, []
+    fit, fit_calls = keras.Model.fit, []
 
     def fit_once(self, *arguments, epochs=1, **options):
-        asked.append((epochs, sum(math.prod(weight.shape) for weight in self.trainable_weights)))
+        fit_calls.append((epochs, sum(math.prod(weight.shape) for weight in self.trainable_weights)))
         return fit(self, *arguments, epochs=1, **options)
 
     monkeypatch.setattr(keras.Model, "fit", fit_once)
-    return asked
+    return fit_calls
 
 
 @pytest.mark.slow
-def test_recipes_run_with_the_networks_and_epochs_of_their_names(asked):
+def test_recipes_run_with_the_networks_and_epochs_of_their_names(fit_calls):
     expected = {
         "dense": [(50, DENSE), (50, DENSE), (5, DENSE)],
         "convolutional": [(1, POOLING), (2, OURS)],
@@ -42,13 +42,13 @@ def test_recipes_run_with_the_networks_and_epochs_of_their_names(asked):
     }
     assert set(recipes.COMPARISONS) == set(expected)
     for key, comparison in recipes.COMPARISONS.items():
-        asked.clear()
+        fit_calls.clear()
         for recipe in (*comparison.published, comparison.ours):
             if isinstance(recipe, recipes.Recipe):  # not PyTorch's own
                 result = recipe.run(0, timed_epochs=recipe.known_loss and 1)
                 assert 0 < result.loss < (900 if key.startswith("vae") else 1)
                 assert key == "denoising" or str(recipe.epochs) in recipe.name
-        assert asked == expected[key]
+        assert fit_calls == expected[key]
 
 
 def test_half_the_kl_is_for_the_training_and_not_for_the_score():
@@ -66,15 +66,3 @@ def test_half_the_kl_is_for_the_training_and_not_for_the_score():
             return {"loss": 12.0, "reconstruction": 10.0, "kl": 4.0}
 
     assert recipes._nelbo(Evaluated(), digits) == 14
-
-
-def test_multiplications_of_a_training_are_counted_layer_by_layer():
-    dense = keras.Sequential([keras.Input((784,)), keras.layers.Dense(32), keras.layers.Dense(784)])
-    assert recipes.multiply_adds(dense) == 2 * 784 * 32
-    picture = keras.Input((28, 28, 1))
-    half = keras.layers.Conv2D(16, 5, strides=2, padding="same")(picture)
-    back = keras.layers.Conv2DTranspose(1, 3, strides=2, padding="same")(half)
-    model = keras.Model(picture, keras.layers.Flatten()(back))
-    assert recipes.multiply_adds(model) == 14 * 14 * 25 * 16 + 14 * 14 * 9 * 16
-    outer = keras.Model(picture, model(picture))
-    assert recipes.multiply_adds(outer) == recipes.multiply_adds(model)

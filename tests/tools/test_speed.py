@@ -1,5 +1,6 @@
 """`make bench` and `make allocator` compare within a turn."""
 
+import json
 from types import SimpleNamespace
 
 from tools.prove import allocator, speed
@@ -8,20 +9,34 @@ from tools.prove import allocator, speed
 def test_recipes_take_turns_with_both_allocators_and_ours_with_one(monkeypatch):
     calls = []
 
-    def measure_once(key, index, seed, allocator):
+    def measure_once(key, index, seed, allocator, backend):
         calls.append((index, seed, allocator))
-        return {"loss": 0.1, "seconds": 1.0, "share": 0.1, "scaled": False}
+        return {"loss": 0.1, "seconds": 1.0, "scaled": False}
 
     monkeypatch.setattr(speed, "measure_once", measure_once)
-    recipes = [SimpleNamespace(name=name, repeats=n) for name, n in [("short", 3), ("long", 1), ("ours", 3)]]
+    recipes = [
+        SimpleNamespace(name=name, repeats=n, backend="tensorflow")
+        for name, n in [("short", 3), ("long", 1), ("ours", 3)]
+    ]
     speed.measure("dense", recipes, 2)
     first = [(0, 0, "system"), (0, 0, "keep"), (1, 0, "system"), (1, 0, "keep"), (2, 0, "keep")]
     assert calls == [*first, (0, 1, "system"), (0, 1, "keep"), (2, 1, "keep")]
 
 
+def test_a_child_does_not_inherit_its_parents_allocator(monkeypatch):
+    def run(command, env, **settings):
+        assert env["COURSE_ALLOCATOR"] == "system"
+        assert "TF_CPU_ALLOCATOR_USE_BFC" not in env
+        return SimpleNamespace(returncode=0, stdout="result: " + json.dumps({"seconds": 1}))
+
+    monkeypatch.setenv("TF_CPU_ALLOCATOR_USE_BFC", "true")
+    monkeypatch.setattr(speed.subprocess, "run", run)
+    assert speed.measure_once("dense", 0, 0, "system", "tensorflow") == {"seconds": 1}
+
+
 def run(recipe, allocator, repeat, seconds, scaled=False):
     return {
-        "recipe": recipe, "allocator": allocator, "repeat": repeat, "seconds": seconds, "loss": 0.1, "share": 0.2,
+        "recipe": recipe, "allocator": allocator, "repeat": repeat, "seconds": seconds, "loss": 0.1,
         "scaled": scaled,
     }  # fmt: skip
 
@@ -29,11 +44,11 @@ def run(recipe, allocator, repeat, seconds, scaled=False):
 def test_every_ratio_is_taken_within_a_turn_and_is_memory_times_training():
     runs = [run("theirs", "system", 0, 60.0), run("theirs", "keep", 0, 30.0, True), run("ours", "keep", 0, 10.0)]
     runs += [run("theirs", "system", 1, 120.0), run("theirs", "keep", 1, 60.0, True), run("ours", "keep", 1, 20.0)]
-    *_, theirs, ours = speed.table("T", "loss", "products", {"machine": "M", "runs": runs}).splitlines()
+    *_, theirs, ours = speed.table("T", "loss", {"machine": "M", "runs": runs}).splitlines()
     columns = [cell.strip() for cell in theirs.strip("|").split("|")]
     assert columns[1:3] == ["2", "0.1000 ± 0.0000"]
     assert columns[4].endswith("*")
-    assert columns[6:] == ["**6.0 ± 0.0**", "2.00 ± 0.00", "3.0 ± 0.0"]
+    assert columns[5:] == ["**6.0 ± 0.0**", "2.00 ± 0.00", "3.0 ± 0.0"]
     assert ours.startswith("| ours | 2 | 0.1000 ± 0.0000 |")
 
 

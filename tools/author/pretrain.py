@@ -11,7 +11,6 @@ import argparse
 import hashlib
 import io
 import json
-import os
 import sys
 import time
 from collections.abc import Callable
@@ -35,6 +34,8 @@ LARGEST_TOTAL = 8_000_000  # bytes of all stored weights
 
 @dataclass(frozen=True)
 class Settings:
+    hidden: tuple[int, ...]
+    latent: int
     epochs: int
     batch_size: int
     learning_rate: float
@@ -42,9 +43,9 @@ class Settings:
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a model is made: `build()`, trained on the flat training digits, `figures(model, x_test)` by name."""
+    """How a model is made: `build(settings)`, trained on the flat training digits, `figures(model, x_test)` by name."""
 
-    build: Callable[[], keras.Model]
+    build: Callable[[Settings], keras.Model]
     settings: Settings
     figures: Callable[[keras.Model, np.ndarray], dict[str, float]]
 
@@ -56,8 +57,8 @@ def _nelbo(vae: VAE, x_test: np.ndarray) -> dict[str, float]:
 
 RECIPES = {
     "06.vae20": Recipe(
-        build=lambda: VAE(*build_vae_networks([512, 256], latent=20)),
-        settings=Settings(epochs=80, batch_size=200, learning_rate=3e-3),
+        build=lambda settings: VAE(*build_vae_networks(settings.hidden, settings.latent)),
+        settings=Settings(hidden=(512, 256), latent=20, epochs=80, batch_size=200, learning_rate=3e-3),
         figures=_nelbo,
     ),
 }
@@ -76,26 +77,32 @@ def pretrain(name: str) -> None:
     recipe = RECIPES[name]
     (x_train, _), _, (x_test, _) = load_mnist(flat=True)
     setup(name.partition(".")[0])
-    model = recipe.build()
+    settings = recipe.settings
+    model = recipe.build(settings)
     PROGRESS_FOLDER.mkdir(parents=True, exist_ok=True)
     clock = Clock(PROGRESS_FOLDER / f"{name}.seconds")
     with clock:
-        train(model, x_train, **asdict(recipe.settings), resume=PROGRESS_FOLDER / f"{name}.npz")
+        train(
+            model,
+            x_train,
+            epochs=settings.epochs,
+            batch_size=settings.batch_size,
+            learning_rate=settings.learning_rate,
+            resume=PROGRESS_FOLDER / f"{name}.npz",
+        )
     content = packed(model)
     others = sum(path.stat().st_size for path in PRETRAINED_FOLDER.glob("*.npz") if path.stem != name)
     if len(content) + others > LARGEST_TOTAL:
         sys.exit(f"{name} has {len(content):,} bytes; with the others that is more than {LARGEST_TOTAL:,}.")
     description = {
         "sha256": hashlib.sha256(content).hexdigest(),
-        "settings": asdict(recipe.settings),
+        "settings": asdict(settings),
         "seconds": round(clock.seconds),
         "machine": machine_and_versions(),
         "figures": {},
     }
     PRETRAINED_FOLDER.mkdir(exist_ok=True)
-    unfinished = PRETRAINED_FOLDER / f".{name}.npz.unfinished"
-    unfinished.write_bytes(content)
-    os.replace(unfinished, PRETRAINED_FOLDER / f"{name}.npz")
+    replace_file(PRETRAINED_FOLDER / f"{name}.npz", content)
     write(name, description)
     load_pretrained(name, model)
     write(name, description | {"figures": recipe.figures(model, x_test)})
@@ -130,7 +137,8 @@ def is_current(name: str) -> bool:
     if name not in pretrained_names():
         return False
     stored = json.loads((PRETRAINED_FOLDER / f"{name}.json").read_text(encoding="utf-8"))
-    return stored["settings"] == asdict(RECIPES[name].settings) and bool(stored["figures"])
+    settings = json.loads(json.dumps(asdict(RECIPES[name].settings)))  # tuples as lists
+    return stored["settings"] == settings and bool(stored["figures"])
 
 
 def main() -> None:

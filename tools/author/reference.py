@@ -30,8 +30,8 @@ from pathlib import Path
 
 from scipy import stats
 
+from course_utils import usable_cores
 from tools.shared.fingerprint import fingerprint
-from tools.shared.machine import usable_cores
 from tools.shared.notebook_files import (
     REFERENCE_FILE,
     ROOT,
@@ -52,6 +52,8 @@ LIBRARIES = ("keras", "tensorflow", "numpy", "scipy", "scikit-learn")
 
 # What a result can be at all, by the end of its name; a band does not reach beyond.
 POSSIBLE = (
+    (r"\w*db|log10_ratio", -math.inf, math.inf),
+    (r"inception_score", 1, 10),
     (r"accuracy|share|accuracy_at_t1", 0, 1),
     (r"cosine", -1, 1),
     (r"mse|bce|error|ratio|nelbo|rate|score|difference|activation|deg|pixels|over_\w+|copying", 0, math.inf),

@@ -2,7 +2,7 @@
 
     python -m tools.prove.allocator                                        # this backend, all tasks; an hour on two cores
     python -m tools.prove.allocator --tasks dense VAE --repeats 4
-    KERAS_BACKEND=jax python -m tools.prove.allocator --tasks dense        # another backend; the page keeps the others
+    KERAS_BACKEND=jax python -m tools.prove.allocator --tasks dense        # another backend, where it is installed
 
 Each task runs in a fresh process, with the system's allocator and with the course's in turn (A, B, A, B, …); `lesson` is
 lesson 02, `course` all lessons one after the other. Results are kept in `reports/allocator.json`.
@@ -14,7 +14,9 @@ import os
 import statistics
 import subprocess
 import sys
+import threading
 import time
+from importlib.metadata import version
 
 from tools.shared.machine import PeakPrivateMemory, machine_and_versions
 from tools.shared.notebook_files import REPORTS_FOLDER, ROOT, lesson_path, notebook_paths, read_notebook, replace_file
@@ -27,6 +29,7 @@ TRAININGS = ("dense", "convolutional", "VAE")
 LESSON = "02"
 TASKS = {**dict.fromkeys(TRAININGS, 2), "lesson": 2, "course": 1}  # task → repeats
 ALLOCATORS = ("system", "keep")
+LONGEST_TASK = 3600  # seconds
 BACKEND = os.environ.get("KERAS_BACKEND", "tensorflow")
 
 HEAD = """\
@@ -36,7 +39,7 @@ Written by `make allocator`. Each task ran in fresh processes with the system's 
 with the course's (`course_utils/backend.py`) in turn; the figures are medians, and the ratio is that of each turn's pair. The
 trainings are those of `make bench`: 5 epochs of the dense autoencoder, 2 of the convolutional one, 5 of the VAE with 20
 latents, on 55,000 digits, with their imports. Page faults are the pages that the kernel had to provide, in millions; private
-memory is the largest that a process shares with no other.
+memory is the largest that all processes of the task held together, files of libraries left out.
 
 | backend | task | turns | seconds | ratio | processor seconds | ratio | page faults | private MB |
 |---|---|---|---|---|---|---|---|---|
@@ -71,7 +74,10 @@ def measure_once(task: str, allocator: str) -> dict:
         child = subprocess.Popen(
             command, cwd=ROOT, env=os.environ | {"COURSE_ALLOCATOR": allocator}, stdout=subprocess.DEVNULL
         )
+        limit = threading.Timer(LONGEST_TASK, child.kill)
+        limit.start()
         _, status, used = os.wait4(child.pid, 0)
+        limit.cancel()
     if status:
         raise SystemExit(f"The task {task!r} failed with the allocator {allocator!r}; it says why above.")
     return {
@@ -111,7 +117,8 @@ def page(results: dict) -> str:
     rows = [
         row(backend, task, found[task]) for backend, found in results["runs"].items() for task in TASKS if task in found
     ]
-    return HEAD + "\n".join([*rows, "", f"Measured on {results['machine']}."]) + "\n"
+    machines = [f"{backend}: {machine}." for backend, machine in results["machines"].items()]
+    return HEAD + "\n".join([*rows, "", *machines]) + "\n"
 
 
 def main() -> None:
@@ -122,10 +129,10 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.child:
         return run_training(arguments.child) if arguments.child in TRAININGS else run_lessons(arguments.child)
-    results = json.loads(DATA_FILE.read_text(encoding="utf-8")) if DATA_FILE.exists() else {"runs": {}}
+    results = json.loads(DATA_FILE.read_text(encoding="utf-8")) if DATA_FILE.exists() else {"runs": {}, "machines": {}}
     for task in arguments.tasks:
         results["runs"].setdefault(BACKEND, {})[task] = measure(task, arguments.repeats or TASKS[task])
-        results["machine"] = machine_and_versions()
+        results["machines"][BACKEND] = f"{machine_and_versions()}, {BACKEND} {version(BACKEND)}"
         replace_file(DATA_FILE, json.dumps(results, indent=1) + "\n")
         replace_file(PAGE, page(results))
     print(f"Written to {PAGE.name}.")

@@ -1,4 +1,4 @@
-"""Run the lessons on JAX, PyTorch and two devices of TensorFlow, and hold their results against the bands.
+"""Run the lessons on JAX, PyTorch and two devices of TensorFlow, and compare their results with the bands.
 
     python -m tools.prove.backends                            # writes reports/BACKENDS.md
     python -m tools.prove.backends --only jax                 # this section; the others stay
@@ -51,7 +51,7 @@ BACKENDS = {
     "jax": Backend("JAX", {"KERAS_BACKEND": "jax"}, NUMBERS),
     "torch": Backend("PyTorch", {"KERAS_BACKEND": "torch"}, NUMBERS),
     "devices": Backend(
-        "TensorFlow on two logical devices", TWO_DEVICES, (TRAINING, "tests/course_utils/test_devices.py")
+        "TensorFlow on two logical devices", TWO_DEVICES, (TRAINING, "tests/course_utils/test_devices_in_a_process.py")
     ),
 }
 

@@ -114,16 +114,16 @@ def lessons_table(lessons: dict[str, Run]) -> str:
     return table(["lesson", "CPU seconds", "seconds", "largest private memory"], rows)
 
 
-def class_table(dearest: Run, guarantee: float) -> str:
+def class_table(most_expensive: Run, guarantee: float) -> str:
     """A line per number of students and of runs of the lesson with the most CPU seconds."""
     rows = []
     for students in STUDENTS:
         for runs in RUNS:
-            cores = math.ceil(busy_cores(students, runs, dearest.cpu_seconds))
-            minutes = f"{minutes_at_once(students, cores, dearest):.0f} min"
+            cores = math.ceil(busy_cores(students, runs, most_expensive.cpu_seconds))
+            minutes = f"{minutes_at_once(students, cores, most_expensive):.0f} min"
             number, reason = nodes(students, cores, guarantee)
-            memory, asked = f"{students * guarantee:,.0f} GiB", f"{number:,}, for the {reason}"
-            rows.append([f"{students:,}", str(runs), f"{cores:,}", minutes, memory, asked])
+            memory, needed = f"{students * guarantee:,.0f} GiB", f"{number:,}, for the {reason}"
+            rows.append([f"{students:,}", str(runs), f"{cores:,}", minutes, memory, needed])
     return table(["students", "runs each", "cores", "all start at once: done after", "memory", "nodes"], rows)
 
 
@@ -165,10 +165,10 @@ keeps its kernel. Cores are guaranteed for {GUARANTEED_RUNS} runs per class. All
 def page(lessons: dict[str, Run], repeats: int, server: float, measured: str) -> str:
     """The whole of `COST.md`."""
     guarantee, limit, cores = memory_and_cores(list(lessons.values()), server)
-    dearest = max(lessons.values(), key=lambda run: run.cpu_seconds)
-    tables = {"lessons": lessons_table(lessons), "students": class_table(dearest, guarantee)}
+    most_expensive = max(lessons.values(), key=lambda run: run.cpu_seconds)
+    tables = {"lessons": lessons_table(lessons), "students": class_table(most_expensive, guarantee)}
     numbers = {"repeats": repeats, "server": server, "guarantee": guarantee, "limit": limit, "cores": cores}
-    return TEMPLATE.format(measured=measured, cpu_seconds=dearest.cpu_seconds, **tables, **numbers)
+    return TEMPLATE.format(measured=measured, cpu_seconds=most_expensive.cpu_seconds, **tables, **numbers)
 
 
 def main() -> None:

@@ -6,7 +6,6 @@ that is how a reader would run it. Building the model counts for neither side, c
 
 import functools
 import importlib.util
-import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -40,15 +39,13 @@ KERAS_IO_VAE_LOSS, BOOK_VAE_LOSS = 150.3314, 151.5766
 KERAS_IO_DENOISING_EPOCHS = 50 + 100
 
 DENOISING_NOISE = 0.4
-N_TRAIN = 55_000
 
 
 class Result(NamedTuple):
-    """Test loss (`None` where the training was shortened), seconds of the whole training, and its multiplications."""
+    """Test loss, and seconds of the whole training."""
 
-    loss: float | None
+    loss: float
     seconds: float
-    multiply_adds: float
 
 
 @dataclass(frozen=True)
@@ -66,6 +63,7 @@ class Recipe:
         known_loss: of a training that is too long to be run again, as published or from a whole run before; a few epochs
             are timed, and their time is scaled.
         repeats: how often it is measured.
+        backend: on which backend of Keras its process starts.
     """
 
     name: str
@@ -77,6 +75,7 @@ class Recipe:
     prepare: Callable = lambda x: x
     known_loss: float | None = None
     repeats: int = 3
+    backend: str = "tensorflow"
 
     def run(self, seed: int, timed_epochs: int | None = None) -> Result:
         """Train once; with `timed_epochs`, so many epochs only, from whose time that of all is computed."""
@@ -84,14 +83,13 @@ class Recipe:
         (x, _), (x_val, _), (x_test, _) = load_mnist(flat=self.flat)
         model, clock = self.build(), _EpochClock()
         x, x_val = self.prepare(x), self.prepare(x_val)
-        work = 3 * multiply_adds(model) * N_TRAIN * self.epochs  # backward takes twice as many as forward
         start = time.perf_counter()
         self.fit(model, timed_epochs or self.epochs, x, x_val, [clock])
         seconds = time.perf_counter() - start
         if timed_epochs is None:
-            return Result(self.score(model, x_test), seconds, work)
+            return Result(self.score(model, x_test), seconds)
         # Only the first epoch compiles.
-        return Result(self.known_loss, seconds + (self.epochs - timed_epochs) * clock.seconds[-1], work)
+        return Result(self.known_loss, seconds + (self.epochs - timed_epochs) * clock.seconds[-1])
 
 
 class _EpochClock(keras.callbacks.Callback):
@@ -110,40 +108,8 @@ class _EpochClock(keras.callbacks.Callback):
 class Comparison(NamedTuple):
     title: str
     loss: str
-    convolutional: bool  # whether the machine's convolutions, and not its matrix products, are the yardstick
     published: list[Recipe]
     ours: Recipe
-
-
-def multiply_adds(model: keras.Model) -> int:
-    """Multiplications of one example's way through all dense and convolutional layers of `model`."""
-    return sum(multiply_adds(layer) if hasattr(layer, "layers") else _of_layer(layer) for layer in model.layers)
-
-
-def _of_layer(layer: layers.Layer) -> int:
-    if not isinstance(layer, layers.Dense | layers.Conv2D | layers.Conv2DTranspose):
-        return 0
-    # Each number of the kernel meets every pixel of the result once; for a transposed convolution, of the input.
-    picture = layer.input if isinstance(layer, layers.Conv2DTranspose) else layer.output
-    return math.prod(layer.kernel.shape) * math.prod(picture.shape[1:-1])
-
-
-def machine_speed(convolutional: bool) -> float:
-    """Multiplications per second of one large matrix product, or of a convolution as in lesson 02; the best of ten."""
-    if convolutional:
-        shapes, work = [(128, 14, 14, 32), (3, 3, 32, 32)], 128 * 14 * 14 * 9 * 32 * 32
-        compute = functools.partial(keras.ops.conv, padding="same")
-    else:
-        shapes, work = [(2048, 2048), (2048, 2048)], 2048**3
-        compute = keras.ops.matmul
-    rng = np.random.default_rng(0)
-    inputs = [keras.ops.convert_to_tensor(rng.random(shape, dtype="float32")) for shape in shapes]
-    seconds = []
-    for _ in range(10):
-        start = time.perf_counter()
-        keras.ops.convert_to_numpy(compute(*inputs))  # waits until it is computed
-        seconds.append(time.perf_counter() - start)
-    return work / min(seconds)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -244,14 +210,23 @@ def _nelbo(model, x_test) -> float:
     return parts["reconstruction"] + parts["kl"]
 
 
-def _torch_recipes() -> list:
-    """PyTorch's example on PyTorch itself, where it is installed."""
-    if not (importlib.util.find_spec("torch") and importlib.util.find_spec("torchvision")):
-        return []
-    from tools.prove.torch_vae import TorchVAERecipe
+@dataclass(frozen=True)
+class TorchVAERecipe:
+    """PyTorch's example on PyTorch itself, with the interface of `Recipe`."""
 
-    return [TorchVAERecipe()]
+    name: str = "PyTorch's example on PyTorch, with its data loader: 10 epochs, batch 128"
+    epochs: int = 10
+    known_loss: float | None = None
+    repeats: int = 2
+    backend: str = "torch"  # TensorFlow and PyTorch do not live in one process
 
+    def run(self, seed: int, timed_epochs: int | None = None) -> Result:
+        from tools.prove.torch_vae import train_vae
+
+        return Result(*train_vae(seed, self.epochs))
+
+
+HAS_TORCH = bool(importlib.util.find_spec("torch") and importlib.util.find_spec("torchvision"))
 
 _autoencoder_recipe = functools.partial(Recipe, score=_own_error)
 _vae_recipe = functools.partial(Recipe, score=_nelbo)
@@ -260,7 +235,6 @@ COMPARISONS = {
     "dense": Comparison(
         title="Dense autoencoder 784-32-784",
         loss="test BCE",
-        convolutional=False,
         published=[
             _autoencoder_recipe(
                 name="Keras blog: Adam, 50 epochs, batch 256",
@@ -285,7 +259,6 @@ COMPARISONS = {
     "convolutional": Comparison(
         title="Convolutional autoencoder with a code of 4 × 4 × 8 = 128 numbers",
         loss="test BCE",
-        convolutional=True,
         published=[
             _autoencoder_recipe(
                 name="Keras blog: 16-8-8 with pooling, Adam, 50 epochs, batch 128",
@@ -307,7 +280,6 @@ COMPARISONS = {
     "denoising": Comparison(
         title=f"Denoising, Gaussian noise of {DENOISING_NOISE}",
         loss="test BCE",
-        convolutional=True,
         published=[
             Recipe(
                 name="keras.io: 50 epochs on clean digits, 100 on noisy ones (loss as published)",
@@ -331,7 +303,6 @@ COMPARISONS = {
     "vae2": Comparison(
         title="Variational autoencoder with two latents",
         loss="test −ELBO in nats",
-        convolutional=False,
         published=[
             _vae_recipe(
                 name="keras.io: convolutional, Adam, 30 epochs, batch 128",
@@ -360,7 +331,6 @@ COMPARISONS = {
     "vae20": Comparison(
         title="Variational autoencoder with 20 latents",
         loss="test −ELBO in nats",
-        convolutional=False,
         published=[
             _vae_recipe(
                 name="PyTorch's example, in Keras: 784-400-20, Adam, 10 epochs, batch 128",
@@ -368,7 +338,7 @@ COMPARISONS = {
                 build=_pytorch_vae,
                 fit=_keras_fit_vae,
             ),
-            *_torch_recipes(),
+            *([TorchVAERecipe()] if HAS_TORCH else []),
         ],
         ours=_vae_recipe(
             name="ours: 784-400-200-20 as in lesson 06, 5 epochs, batch 128",

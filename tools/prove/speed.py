@@ -32,9 +32,8 @@ HEAD = """\
 
 Written by `make bench`. Both sides train on the same 55,000 digits, in turn, each training in a fresh process. A published
 recipe runs twice: with the system's memory allocator, as its reader would run it, and with the course's
-([ALLOCATOR.md](ALLOCATOR.md)). So the ratio of its time to ours is the product of what the recipe gains from memory alone and
-of what training differently gains. "Share" is the speed of the multiplications in the training, forward and backward, as a
-part of the speed of one large operation of that kind on the same machine. Times marked * are those of a few epochs, scaled;
+([ALLOCATOR.md](ALLOCATOR.md)). The ratio of its time to ours is a product: what the recipe gains from the allocator alone,
+times what our training gains. Times marked * are those of a few epochs, scaled;
 the loss beside them is the published one, or that of a whole run before (`tools/prove/recipes.py`).
 """
 
@@ -42,28 +41,29 @@ the loss beside them is the published one, or that of a whole run before (`tools
 def run_recipe(key: str, index: int, seed: int) -> None:
     """In the child process: train once, and send the result."""
     from course_utils.devices import prepare_devices
-    from tools.prove.recipes import COMPARISONS, machine_speed
+    from tools.prove.recipes import COMPARISONS
 
     prepare_devices()
     comparison = COMPARISONS[key]
     recipe = [*comparison.published, comparison.ours][index]
     scaled = recipe.known_loss is not None
     result = recipe.run(seed, TIMED_EPOCHS if scaled else None)
-    share = result.multiply_adds / result.seconds / machine_speed(comparison.convolutional)
-    send_result({"loss": result.loss, "seconds": result.seconds, "share": share, "scaled": scaled})
+    send_result({"loss": result.loss, "seconds": result.seconds, "scaled": scaled})
 
 
-def measure_once(key: str, index: int, seed: int, allocator: str) -> dict:
+def measure_once(key: str, index: int, seed: int, allocator: str, backend: str) -> dict:
     """Train a recipe in a child process with the allocator `"system"` or `"keep"`.
 
     Raises:
         SystemExit: the child process failed.
     """
     arguments = ["--child", key, str(index), str(seed)]
+    # This process has chosen its own allocator, which no child may inherit.
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(("COURSE_", "TF_CPU_"))}
     child = subprocess.run(
         [sys.executable, "-m", "tools.prove.speed", *arguments],
         cwd=ROOT,
-        env=os.environ | {"COURSE_ALLOCATOR": allocator},
+        env=inherited | {"COURSE_ALLOCATOR": allocator, "KERAS_BACKEND": backend},
         stdout=subprocess.PIPE,
         text=True,
         timeout=LONGEST_TRAINING,
@@ -82,13 +82,13 @@ def measure(key: str, recipes: list, repeats: int) -> list[dict]:
             for allocator in ["keep"] if ours else ["system", "keep"]:
                 if repeat >= recipe.repeats:
                     continue
-                result = measure_once(key, index, repeat, allocator)
+                result = measure_once(key, index, repeat, allocator, recipe.backend)
                 runs.append({"recipe": recipe.name, "allocator": allocator, "repeat": repeat, **result})
                 print(f"{recipe.name}, {allocator}: {result['seconds']:.1f} s, loss {result['loss']}", flush=True)
     return runs
 
 
-def table(title: str, loss: str, yardstick: str, entry: dict) -> str:
+def table(title: str, loss: str, entry: dict) -> str:
     """A Markdown table; the last recipe is ours, and every ratio is taken within a repeat."""
     names = list(dict.fromkeys(run["recipe"] for run in entry["runs"]))
     runs = {(run["recipe"], run["allocator"], run["repeat"]): run for run in entry["runs"]}
@@ -108,9 +108,9 @@ def table(title: str, loss: str, yardstick: str, entry: dict) -> str:
         "",
         f"{entry['machine']}; mean ± standard deviation over the runs, in turn.",
         "",
-        f"| recipe | runs | {loss} | seconds, system's allocator | with the course's | share of {yardstick} | time / ours "
-        "| of it memory | of it training |",
-        "|---|---|---|---|---|---|---|---|---|",
+        f"| recipe | runs | {loss} | seconds, system's allocator | with the course's | time / ours "
+        "| allocator's part | training's part |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     *published, ours = names
     for name in published:
@@ -119,14 +119,13 @@ def table(title: str, loss: str, yardstick: str, entry: dict) -> str:
             spread(of(name, "system", "loss"), 4),
             spread(of(name, "system", "seconds"), 1) + "*" * any(of(name, "system", "scaled")),
             spread(of(name, "keep", "seconds"), 1) + "*" * any(of(name, "keep", "scaled")),
-            spread([100 * share for share in of(name, "keep", "share")], 0) + " %",
             f"**{spread(ratios(name, 'system', ours, 'keep'), 1)}**",
             spread(ratios(name, "system", name, "keep"), 2),
             spread(ratios(name, "keep", ours, "keep"), 1),
         ]
         lines.append(f"| {name} | {' | '.join(columns)} |")
     columns = [str(len(of(ours, "keep", "seconds"))), spread(of(ours, "keep", "loss"), 4), ""]
-    columns += [spread(of(ours, "keep", "seconds"), 1), spread([100 * s for s in of(ours, "keep", "share")], 0) + " %"]
+    columns += [spread(of(ours, "keep", "seconds"), 1)]
     lines.append(f"| {ours} | {' | '.join(columns)} | 1 | | |")
     return "\n".join(lines) + "\n"
 
@@ -138,18 +137,17 @@ def spread(values: list[float], digits: int) -> str:
 
 def page(comparisons: dict, results: dict) -> str:
     """The whole page: a table for each comparison that was measured."""
-    yardstick = {True: "the machine's convolutions", False: "its matrix products"}
     measured = {key: comparison for key, comparison in comparisons.items() if key in results}
-    tables = [table(c.title, c.loss, yardstick[c.convolutional], results[key]) for key, c in measured.items()]
+    tables = [table(c.title, c.loss, results[key]) for key, c in measured.items()]
     left_out = ""
-    if not any("on PyTorch" in run["recipe"] for run in results.get("vae20", {"runs": []})["runs"]):
+    if "vae20" in results and not any("on PyTorch" in run["recipe"] for run in results["vae20"]["runs"]):
         left_out = "The example on PyTorch itself was left out: torch and torchvision were not installed.\n"
     return "\n".join([HEAD, *tables, left_out]).rstrip() + "\n"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--repeats", type=int, default=REPEATS)
+    parser.add_argument("--repeats", type=int, choices=range(1, REPEATS + 1), default=REPEATS)
     parser.add_argument("--only", nargs="+", metavar="KEY", help="measure only these comparisons again")
     parser.add_argument("--child", nargs=3, help=argparse.SUPPRESS)
     arguments = parser.parse_args()

@@ -26,7 +26,7 @@ def main() -> None:
     end = parser.parse_args().end
     with tempfile.TemporaryDirectory() as folder:
         copy = WorkingCopy(Path(folder).resolve())  # so that nothing can change below a run that takes this long
-        tests = run_pytest(copy.folder, "-m", "not machine", KERAS_BACKEND="tensorflow")
+        tests = run_pytest(copy.folder, KERAS_BACKEND="tensorflow")
     installed = {package.name.lower(): package.version for package in distributions()}
     others = ", ".join(f"{name} {installed[name]}" for name in SHOWN if name in installed)
     replace_section(PAGE, end.capitalize(), f"- {machine_and_versions()}, {others}\n- tests: {tests}")

@@ -12,7 +12,7 @@ from tools.shared.notebook_files import ROOT, code_cells, has_tag, read_notebook
 PACKAGE = ROOT / "course_utils"
 
 # Modules that check, draw, report or save; none of them can change a number.
-HARMLESS = {
+CANNOT_CHANGE_RESULTS = {
     "__init__.py", "__main__.py", "callbacks.py", "checks.py", "input_checks.py", "plotting.py", "resume.py",
 }  # fmt: skip
 
@@ -28,11 +28,16 @@ def fingerprint(path: Path, package: Path = PACKAGE) -> str:
     """
     cells = [cell.source for cell in code_cells(read_notebook(path)) if not has_tag(cell, "bootstrap")]
     uses_lessons = any("course_utils.lessons" in source for source in cells)
-    skipped = HARMLESS if uses_lessons else HARMLESS | {"lessons.py"}
+    skipped = CANNOT_CHANGE_RESULTS if uses_lessons else CANNOT_CHANGE_RESULTS | {"lessons.py"}
     modules = [
-        module.read_text(encoding="utf-8") for module in sorted(package.glob("*.py")) if module.name not in skipped
+        # Of the notebooks' definitions a lesson uses those of earlier ones; its own are among its cells.
+        module.read_text(encoding="utf-8").partition(f"# From notebooks/{path.name}")[0]
+        for module in sorted(package.glob("*.py"))
+        if module.name not in skipped
     ]
     code = [_what_computes(source) for source in cells + modules]
+    if any("load_pretrained" in source for source in cells):
+        code += [file.read_text(encoding="utf-8") for file in sorted((package / "pretrained_files").glob("*.json"))]
     return hashlib.sha256(json.dumps([text for text in code if text]).encode()).hexdigest()[:12]
 
 

@@ -1,19 +1,15 @@
 """What a measurement says about its machine, and how much memory its child processes hold."""
 
 import datetime
-import os
 import platform
 import threading
 from importlib.metadata import version
 
 import psutil
 
+from course_utils import usable_cores
+
 SAMPLING_SECONDS = 0.1
-
-
-def usable_cores() -> int:
-    """Cores that this process may use: in a container fewer than the machine has."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def machine() -> str:

@@ -11,9 +11,18 @@ from tools.shared.notebook_files import ROOT
 TIMEOUT = 1800  # seconds for one command in the copy
 
 
+def is_clone(root: Path = ROOT) -> bool:
+    """Whether git is installed and can read the repository at `root`."""
+    return (
+        bool(shutil.which("git")) and subprocess.run(["git", "status"], cwd=root, capture_output=True).returncode == 0
+    )
+
+
 def repository_files(root: Path = ROOT) -> list[str]:
     """The names of the files in the repository at `root`, as they are now: all but those that git ignores."""
     command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    if not is_clone(root):
+        raise RuntimeError(f"{root} is no clone that git can read: get the course with `git clone`, not as a ZIP file.")
     listed = subprocess.run(command, cwd=root, capture_output=True, check=True).stdout.decode()
     return [name for name in listed.split("\0") if name and (root / name).is_file()]
 
