@@ -38,7 +38,7 @@ test: $(INSTALLED_DEV) ## run all tests and re-execute every notebook (20 to 30 
 #: To change the course (CONTRIBUTING.md says when to use which):
 #:
 check: $(INSTALLED_DEV) ## style, types and the quick tests, in a minute and a half
-	$(VENV_PYTHON) -m pytest tests -m "not slow"
+	$(VENV_PYTHON) -m pytest tests -m "not slow" --numprocesses 2 --dist loadfile
 
 notebooks: lessons ## re-execute the notebooks and store their outputs
 	$(VENV_PYTHON) -m tools.author.execute

@@ -32,17 +32,15 @@ print(json.dumps({"keras": keras.__version__, "backend": BACKEND, "gpus": gpus, 
 
 OLDEST, NEWEST = (3, 11), (3, 13)
 
-Line = tuple[bool, str]
 
-
-def python() -> Iterator[Line]:
+def python() -> Iterator[tuple[bool, str]]:
     fits = OLDEST <= sys.version_info[:2] <= NEWEST
     remedy = "" if fits else ": install one of these and begin with a new environment"
     needed = " to ".join(".".join(map(str, version)) for version in (OLDEST, NEWEST))
     yield fits, f"Python {platform.python_version()}, needed {needed}{remedy}"
 
 
-def packages() -> Iterator[Line]:
+def packages() -> Iterator[tuple[bool, str]]:
     from packaging.requirements import Requirement
 
     for requirement in map(Requirement, importlib.metadata.requires("course_utils") or []):
@@ -56,7 +54,7 @@ def packages() -> Iterator[Line]:
         yield fits, f"{requirement.name} {found}, {needed}" + ("" if fits else f": {INSTALL}")
 
 
-def backend() -> Iterator[Line]:
+def backend() -> Iterator[tuple[bool, str]]:
     done = subprocess.run([sys.executable, "-c", PROBE], capture_output=True, text=True, timeout=300)
     if done.returncode:
         reason = (done.stderr.strip() or f"it ended with status {done.returncode}").splitlines()[-1]
@@ -67,7 +65,7 @@ def backend() -> Iterator[Line]:
     yield True, "device: " + (", ".join(found["gpus"]) or f"{found['cores']} CPU cores (no GPU, and none is needed)")
 
 
-def memory() -> Iterator[Line]:
+def memory() -> Iterator[tuple[bool, str]]:
     import psutil
 
     available = psutil.virtual_memory().available / 1e9
@@ -76,7 +74,7 @@ def memory() -> Iterator[Line]:
     yield enough, f"memory: {available:.1f} GB available, needed {LEAST_MEMORY_GB} GB{remedy}"
 
 
-def data_files() -> Iterator[Line]:
+def data_files() -> Iterator[tuple[bool, str]]:
     from course_utils import data
 
     for name in data.SHA256:
@@ -88,7 +86,7 @@ def data_files() -> Iterator[Line]:
             yield True, f"data file {name} is there and unchanged"
 
 
-def kernel() -> Iterator[Line]:
+def kernel() -> Iterator[tuple[bool, str]]:
     from jupyter_client.kernelspec import KernelSpecManager
 
     program = KernelSpecManager().get_kernel_spec("python3").argv[0]
@@ -98,7 +96,7 @@ def kernel() -> Iterator[Line]:
     yield ours, f"Jupyter's kernel python3 runs {'this Python' if ours else program}{remedy}"
 
 
-def disk() -> Iterator[Line]:
+def disk() -> Iterator[tuple[bool, str]]:
     free = shutil.disk_usage(Path.cwd()).free / 1e9
     enough = free >= LEAST_DISK_GB
     yield enough, f"disk: {free:.1f} GB free here, needed {LEAST_DISK_GB} GB" + ("" if enough else ": delete something")
@@ -107,7 +105,7 @@ def disk() -> Iterator[Line]:
 CHECKS = (python, packages, backend, memory, data_files, kernel, disk)
 
 
-def lines_of(check: Callable[[], Iterator[Line]]) -> list[Line]:
+def lines_of(check: Callable[[], Iterator[tuple[bool, str]]]) -> list[tuple[bool, str]]:
     """The lines of a check; if it cannot be made, a line that says so."""
     try:
         return list(check())

@@ -235,6 +235,7 @@ def test_saved_model_is_the_same(rng, x, tmp_path):
 # ---------------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_mean_weight_is_the_elbo(rng, x):
     encoder, decoder = networks(rng)
     draws = log_weights(VAE(encoder, decoder), x, 4000, seed=1)
@@ -251,6 +252,7 @@ def test_mean_weight_is_the_elbo(rng, x):
     assert np.all(np.abs(draws.mean(axis=1) - elbo) < 4.5 * error)
 
 
+@pytest.mark.slow
 def test_bound_grows_to_the_exact_likelihood(rng, x):
     """With one latent the integral over all codes can be done on a grid."""
     encoder, decoder = networks(rng, latent=1)

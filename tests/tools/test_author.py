@@ -1,7 +1,9 @@
 """The programs that make notebooks, lessons.py and web pages, on small notebooks in a temporary folder."""
 
 import json
+import os
 import sys
+from pathlib import Path
 
 import nbformat
 import pytest
@@ -32,11 +34,17 @@ def test_notebook_text_is_formatted_and_complete(notebook):
         ruff_format("def f(:", "broken.py")
 
 
-def test_replace_file_keeps_the_old_content_when_writing_fails(tmp_path):
+def test_replace_file_keeps_the_old_content_until_the_new_one_is_complete(tmp_path, monkeypatch):
     path = tmp_path / "file.txt"
     replace_file(path, "old")
-    with pytest.raises(UnicodeEncodeError):
-        replace_file(path, "new \ud800")
+
+    def killed(source, target):
+        assert Path(source).read_text() == "new"
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "replace", killed)
+    with pytest.raises(KeyboardInterrupt):
+        replace_file(path, "new")
     assert path.read_text() == "old"
 
 
