@@ -6,9 +6,10 @@ Import Keras from here inside the package: `from course_utils.backend import ker
 the first use of a device. A notebook would store these lines as errors. Here both happen once, with the descriptor turned
 away. `COURSE_DEBUG=1` shows the messages, for example when a GPU is not found.
 
-**Memory.** A training step needs large arrays for a moment, thousands of times. glibc's `malloc` returns each of them to
-the kernel at once, and the kernel clears every page anew when the next step asks for it: on a virtual machine that is a
-third or more of all processor time (`reports/ALLOCATOR.md`). So two settings are made before TensorFlow starts: its own
+**Memory.** A training step needs large arrays for a moment, thousands of times. glibc's `malloc` can return each of them to
+the kernel at once, and the kernel then clears every page anew when the next step asks for it. How much time that takes
+depends on the machine: on one virtual machine it was a third or more of all processor time, on another a tenth of that of a
+lesson and nothing in a single training (`reports/ALLOCATOR.md`). So two settings are made before TensorFlow starts: its own
 caching allocator, and a `malloc` that keeps free memory. When a training ends, `train` gives back what is free.
 `COURSE_ALLOCATOR=system` leaves everything as it is; where there is no glibc, nothing is set.
 """

@@ -132,7 +132,9 @@ def main() -> None:
     results = json.loads(DATA_FILE.read_text(encoding="utf-8")) if DATA_FILE.exists() else {"runs": {}, "machines": {}}
     for task in arguments.tasks:
         results["runs"].setdefault(BACKEND, {})[task] = measure(task, arguments.repeats or TASKS[task])
-        results["machines"][BACKEND] = f"{machine_and_versions()}, {BACKEND} {version(BACKEND)}"
+        results["machines"][BACKEND] = machine_and_versions() + (
+            f", {BACKEND} {version(BACKEND)}" if BACKEND != "tensorflow" else ""
+        )
         replace_file(DATA_FILE, json.dumps(results, indent=1) + "\n")
         replace_file(PAGE, page(results))
     print(f"Written to {PAGE.name}.")
