@@ -1,6 +1,5 @@
 """Run Python code and notebooks in processes of their own, for tests of what a student sees."""
 
-import os
 import subprocess
 import sys
 
@@ -8,15 +7,12 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 
+from tools.shared.child import clean_environment as environment
 from tools.shared.working_copy import is_clone
 
+__all__ = ["environment", "needs_clone", "run_notebook", "run_python"]
+
 needs_clone = pytest.mark.skipif(not is_clone(), reason="needs git, and a clone of the course instead of a ZIP file")
-
-
-def environment(**variables: str) -> dict[str, str]:
-    """The variables of this process without those of the course, and with `variables`."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("COURSE_", "TF_CP"))}
-    return kept | variables
 
 
 def run_python(code: str, *, check: bool = True, **variables: str) -> subprocess.CompletedProcess[str]:

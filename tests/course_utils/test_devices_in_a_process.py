@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from course_utils import devices
-from course_utils.backend import keras
+from tests.course_utils.test_devices import initial_weights
 from tests.processes import run_python
 
 pytestmark = pytest.mark.slow
@@ -113,12 +113,6 @@ def parts(run):
 
 def result(run):
     return json.loads(parts(run)[-1])
-
-
-def initial_weights():
-    layer = keras.layers.Dense(2)
-    layer.build((None, 3))
-    return keras.ops.convert_to_numpy(layer.kernel).ravel().tolist()
 
 
 def test_setup_prints_exactly_one_line_with_versions_device_seed_and_time(one_device):

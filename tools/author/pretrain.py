@@ -23,7 +23,7 @@ from course_utils.backend import keras
 from course_utils.data import load_mnist
 from course_utils.devices import setup
 from course_utils.lessons import VAE, build_vae_networks
-from course_utils.pretrained import PRETRAINED_FOLDER, load_pretrained, pretrained_names
+from course_utils.pretrained import PRETRAINED_FOLDER, pretrained_names
 from course_utils.training import train
 from tools.shared.machine import machine_and_versions
 from tools.shared.notebook_files import ROOT, replace_file
@@ -65,10 +65,11 @@ RECIPES = {
 
 
 def packed(model: keras.Model) -> bytes:
-    """The weights in half precision, as a NumPy archive in memory."""
+    """The weights in half precision, as a NumPy archive in memory; `model` is left with these weights."""
     content = io.BytesIO()
-    arrays = {f"{index:03}": weight.astype("float16") for index, weight in enumerate(model.get_weights())}
-    np.savez_compressed(content, **arrays)
+    weights = [weight.astype("float16") for weight in model.get_weights()]
+    np.savez_compressed(content, **{f"{index:03}": weight for index, weight in enumerate(weights)})
+    model.set_weights([weight.astype("float32") for weight in weights])
     return content.getvalue()
 
 
@@ -79,7 +80,6 @@ def pretrain(name: str) -> None:
     setup(name.partition(".")[0])
     settings = recipe.settings
     model = recipe.build(settings)
-    PROGRESS_FOLDER.mkdir(parents=True, exist_ok=True)
     clock = Clock(PROGRESS_FOLDER / f"{name}.seconds")
     with clock:
         train(
@@ -99,18 +99,12 @@ def pretrain(name: str) -> None:
         "settings": asdict(settings),
         "seconds": round(clock.seconds),
         "machine": machine_and_versions(),
-        "figures": {},
+        "figures": recipe.figures(model, x_test),
     }
-    PRETRAINED_FOLDER.mkdir(exist_ok=True)
+    text = json.dumps(description, indent=1, ensure_ascii=False) + "\n"
     replace_file(PRETRAINED_FOLDER / f"{name}.npz", content)
-    write(name, description)
-    load_pretrained(name, model)
-    write(name, description | {"figures": recipe.figures(model, x_test)})
-    print(f"{name}: {len(content):,} bytes; {(PRETRAINED_FOLDER / f'{name}.json').read_text(encoding='utf-8')}")
-
-
-def write(name: str, description: dict) -> None:
-    replace_file(PRETRAINED_FOLDER / f"{name}.json", json.dumps(description, indent=1, ensure_ascii=False) + "\n")
+    replace_file(PRETRAINED_FOLDER / f"{name}.json", text)
+    print(f"{name}: {len(content):,} bytes; {text}")
 
 
 class Clock:
@@ -138,7 +132,7 @@ def is_current(name: str) -> bool:
         return False
     stored = json.loads((PRETRAINED_FOLDER / f"{name}.json").read_text(encoding="utf-8"))
     settings = json.loads(json.dumps(asdict(RECIPES[name].settings)))  # tuples as lists
-    return stored["settings"] == settings and bool(stored["figures"])
+    return stored["settings"] == settings
 
 
 def main() -> None:

@@ -11,12 +11,11 @@ and their loss is that of a whole run before. Results are kept in `reports/speed
 
 import argparse
 import json
-import os
 import statistics
 import subprocess
 import sys
 
-from tools.shared.child import read_results, send_result
+from tools.shared.child import clean_environment, read_results, send_result
 from tools.shared.machine import machine_and_versions
 from tools.shared.notebook_files import REPORTS_FOLDER, ROOT, replace_file
 
@@ -59,11 +58,10 @@ def measure_once(key: str, index: int, seed: int, allocator: str, backend: str) 
     """
     arguments = ["--child", key, str(index), str(seed)]
     # This process has chosen its own allocator, which no child may inherit.
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith(("COURSE_", "TF_CPU_"))}
     child = subprocess.run(
         [sys.executable, "-m", "tools.prove.speed", *arguments],
         cwd=ROOT,
-        env=inherited | {"COURSE_ALLOCATOR": allocator, "KERAS_BACKEND": backend},
+        env=clean_environment(COURSE_ALLOCATOR=allocator, KERAS_BACKEND=backend),
         stdout=subprocess.PIPE,
         text=True,
         timeout=LONGEST_TRAINING,

@@ -29,7 +29,7 @@ import numpy as np
 from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell
 
-from tools.shared.child import read_results, send_result
+from tools.shared.child import clean_environment, read_results, send_result
 from tools.shared.machine import machine_and_versions
 from tools.shared.notebook_files import (
     REPORTS_FOLDER,
@@ -62,9 +62,9 @@ class Row(NamedTuple):
     verdict: str
 
 
-def clean_environment(**variables: str) -> dict[str, str]:
-    """The variables of this process without those of the course and of Python, and with `variables`."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("COURSE_", "PYTHON"))}
+def environment_of_a_student(**variables: str) -> dict[str, str]:
+    """`clean_environment` without the variables of Python either, and with `variables`."""
+    kept = {name: value for name, value in clean_environment().items() if not name.startswith("PYTHON")}
     return kept | variables
 
 
@@ -131,7 +131,7 @@ def run_training(folder: Path, kill: Kill | None = None, seed: int = 0) -> Train
     """Train in a process of its own with the progress in `folder`; with `kill`, it gets SIGKILL at that moment."""
     progress, log = folder / "progress.npz", folder / "output.txt"
     unfinished = progress.with_name("unfinished." + progress.name)
-    command, environment = child_command("training", progress), clean_environment(COURSE_SEED=str(seed))
+    command, environment = child_command("training", progress), environment_of_a_student(COURSE_SEED=str(seed))
     with (
         log.open("w", encoding="utf-8") as output,
         subprocess.Popen(command, cwd=ROOT, env=environment, stdout=output, stderr=subprocess.STDOUT) as process,
@@ -361,7 +361,7 @@ def judge(situation: Situation, said: dict) -> Row:
 
 def try_situation(situation: Situation, notebook: Path) -> Row:
     """Run the part of the lesson in its situation; `notebook` is the file that it is written to."""
-    environment = clean_environment(**situation.environment)
+    environment = environment_of_a_student(**situation.environment)
     possible = subprocess.run(situation.command("true"), env=environment, capture_output=True, text=True, timeout=60)
     if possible.returncode:
         return Row(situation.done, f"not possible here: {' '.join(possible.stderr.split())}", NOT_TRIED)
@@ -374,7 +374,7 @@ def two_at_once(lessons: tuple[str, str] = ("01", "02")) -> Row:
     """Two whole lessons in processes of their own that run at the same time."""
     commands = [child_command("notebook", lesson_path(lesson), ROOT / "notebooks") for lesson in lessons]
     with ThreadPoolExecutor(len(lessons)) as pool:
-        ends = list(pool.map(lambda command: outcome(command, clean_environment()), commands))
+        ends = list(pool.map(lambda command: outcome(command, environment_of_a_student()), commands))
     happened = [
         f"lesson {lesson}: " + (end["failed"] or f"all checkpoints in {end['seconds']:.0f} s")
         for lesson, end in zip(lessons, ends, strict=True)

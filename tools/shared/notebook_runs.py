@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import os
 import tempfile
 import time
 from collections.abc import Iterator
@@ -15,6 +14,7 @@ from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernel
 from nbconvert.filters import strip_ansi
 from nbformat import NotebookNode
 
+from tools.shared.child import clean_environment
 from tools.shared.machine import PeakPrivateMemory
 from tools.shared.notebook_files import KERNELSPEC
 
@@ -54,9 +54,8 @@ def run_notebook(notebook: NotebookNode, folder: Path, **environment: str) -> Ru
         store_widget_state=False,
         resources={"metadata": {"path": str(folder)}},
     )
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith("COURSE_")}
     start = time.perf_counter()
-    with PeakPrivateMemory() as memory, client.setup_kernel(env=inherited | environment):
+    with PeakPrivateMemory() as memory, client.setup_kernel(env=clean_environment(**environment)):
         for index, cell in enumerate(notebook.cells):
             _run_cell(client, cell, index)
         seconds = time.perf_counter() - start
