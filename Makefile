@@ -11,7 +11,7 @@ INSTALLED := .venv/installed
 INSTALLED_DEV := .venv/installed-dev
 
 .DEFAULT_GOAL := help
-.PHONY: help lab check-up test check test-slow notebooks lessons stamp publish reference pretrained html \
+.PHONY: help lab check-up test check test-slow notebooks lessons stamp publish reference pretrained curves html \
 	bench allocator cost faults stress test-backends test-versions
 
 help:
@@ -58,6 +58,9 @@ reference: lessons ## measure the bands of the checkpoints (ten to twenty minute
 
 pretrained: lessons ## train the models that lessons load; goes on where it was interrupted
 	$(VENV_PYTHON) -m tools.author.pretrain
+
+curves: lessons ## repeat the trainings behind the lessons' stored curves; goes on where it was interrupted
+	$(VENV_PYTHON) -m tools.author.sweep
 
 html: $(INSTALLED_DEV) ## make web pages that need no network, in build/html
 	$(VENV_PYTHON) -m tools.author.export_html

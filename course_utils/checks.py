@@ -8,10 +8,24 @@ import functools
 import json
 import math
 import os
+import re
 
 from course_utils import PACKAGE_FOLDER
 
 REFERENCE_FILE = PACKAGE_FOLDER / "reference.json"
+
+# How the words of a result's name are written.
+UNITS = {
+    "bce": "BCE",
+    "mse": "MSE",
+    "psnr": "PSNR",
+    "db": "(dB)",
+    "deg": "(degrees)",
+    "pca": "PCA",
+    "kl": "KL",
+    "nelbo": "−ELBO",
+    "ae": "AE",
+}
 
 # Results of this session by name, in the order in which they came: what `results_table` prints.
 _results: dict[str, float] = {}
@@ -62,19 +76,30 @@ def checkpoint(name: str, value: float, if_not: str, above: float | None = None,
     elif below is not None and not value < below:
         message = f"{name} = {value:.4g} is not below {below:.4g}, as the lesson claims. {if_not}"
     elif band["low"] <= value <= band["high"]:
-        print(f"✓ {name} = {value:.4g}, inside the band {_band(band)}.")
+        is_claim = above is not None or below is not None
+        print(f"✓ {readable(name)} {value:.4g} ({_mean(band) if is_claim else 'expected ' + _band(band)})")
         return
     else:
         side = "below" if value < band["low"] else "above" if value > band["high"] else "not in"
-        message = f"{name} = {value:.4g} is {side} the band {_band(band)}. {if_not}"
+        message = f"{name} = {value:.4g} is {side} the band {_band(band)} of {band['seeds']} seeds. {if_not}"
     # With COURSE_RECORD the bands are being measured, so there is no band to compare with.
     if os.environ.get("COURSE_STRICT") == "1" and not os.environ.get("COURSE_RECORD"):
         raise CheckpointError(message)
     print(f"✗ {message}")
 
 
+def readable(name: str) -> str:
+    """A result's name as words: `"01.deep32.test_mse"` as "deep32 test MSE"."""
+    words = re.split("[._]", name.partition(".")[2])
+    return " ".join(UNITS.get(word, word) for word in words)
+
+
 def _band(band: dict) -> str:
-    return f"{band['low']:.4g} … {band['high']:.4g} ({band['seeds']} seeds)"
+    return f"{band['low']:.4g}–{band['high']:.4g}"
+
+
+def _mean(band: dict) -> str:
+    return f"{band['seeds']} seeds: {band['mean']:.4g} ± {band['std']:.1g}"
 
 
 def _record(name: str, value: float) -> None:
@@ -89,8 +114,7 @@ def results_table() -> None:
     if not _results:
         print("No checkpoint was reached yet: run the cells above first.")
         return
-    print(f"{'result':34}{'this run':>12}{'reference':>22}")
+    print(f"{'result':34}{'this run':>12}   reference runs")
     for name, value in _results.items():
         band = _reference()["results"].get(name)
-        reference = f"{band['mean']:.4g} ± {band['std']:.1g}" if band else "not measured"
-        print(f"{name:34}{value:12.4g}{reference:>22}")
+        print(f"{readable(name):34}{value:12.4g}   {_mean(band) if band else 'not measured'}")

@@ -17,7 +17,7 @@ COLORS = (
 # One per curve, with the first eight colors.
 MARKERS = "osD^vP*X"
 
-SHORTEST_ALT = 20
+SHORTEST_TEXT = 20
 
 # Inside an installed package, or beside it in the repository, where the drawings are a folder of their own.
 IMAGE_FOLDERS = (PACKAGE_FOLDER / "images", PACKAGE_FOLDER.parent / "images")
@@ -47,34 +47,42 @@ def use_style() -> None:
     plt.rcParams.update(STYLE)
 
 
-def show(fig: Figure, *, alt: str) -> None:
-    """Display a figure with its alternative text and close it.
+def show(fig: Figure, *, alt: str, caption: str | None = None) -> None:
+    """Display a figure with its alternative text, close it, and write the caption below.
 
     Args:
         fig: a Matplotlib figure.
         alt: what the figure shows, in a sentence or two, for readers who cannot see it (at least 20 characters).
+        caption: what to see in it, in one sentence for all readers; Markdown, formulas included.
 
     Raises:
-        ValueError: `alt` is too short to say anything.
+        ValueError: `alt` or `caption` is too short to say anything.
     """
     try:
-        _require_alt(alt)
+        _require_texts(alt, caption)
         display(fig, metadata={"image/png": {"alt": alt}})
     finally:
         plt.close(fig)  # Jupyter shows what is still open at the end of a cell, without its text
+    _show_caption(caption)
 
 
-def diagram(name: str, *, alt: str) -> None:
+def _show_caption(caption: str | None) -> None:
+    if caption is not None:
+        display({"text/markdown": f"*{caption}*", "text/plain": caption}, raw=True)
+
+
+def diagram(name: str, *, alt: str, caption: str | None = None) -> None:
     """Display one of the course's drawings, `images/<name>.svg`, which is part of the package and so shows in Colab too.
 
     Args:
         name: the file's name without `.svg`.
-        alt: what the drawing shows.
+        alt: as for `show`.
+        caption: as for `show`.
 
     Raises:
-        ValueError: `alt` is too short to say anything, or there is no such drawing.
+        ValueError: `alt` or `caption` is too short to say anything, or there is no such drawing.
     """
-    _require_alt(alt)
+    _require_texts(alt, caption)
     found = [path for folder in IMAGE_FOLDERS if (path := folder / f"{name}.svg").exists()]
     if not found:
         known = ", ".join(sorted(path.stem for folder in IMAGE_FOLDERS for path in folder.glob("*.svg")))
@@ -83,15 +91,19 @@ def diagram(name: str, *, alt: str) -> None:
     text = alt.replace("&", "&amp;").replace('"', "&quot;").replace("<", "&lt;")
     html = f'<img alt="{text}" style="max-width: 100%" src="data:image/svg+xml;base64,{source}">'
     display({"text/html": html, "text/plain": f"[drawing: {alt}]"}, raw=True)
+    _show_caption(caption)
 
 
-def show_images(rows: dict[str, np.ndarray], *, alt: str, titles: list[str] | None = None) -> None:
+def show_images(
+    rows: dict[str, np.ndarray], *, alt: str, caption: str | None = None, titles: list[str] | None = None
+) -> None:
     """Show rows of gray images, one label per row.
 
     Args:
         rows: label → images in [0, 1], shape `(n, 28, 28)`, `(n, 28, 28, 1)` or flat `(n, 784)`; the rows may differ in
             length but not be longer than 16. Values outside [0, 1] are shown as black or white.
-        alt: what the pictures show.
+        alt: as for `show`.
+        caption: as for `show`.
         titles: a short text above each column.
 
     Raises:
@@ -125,7 +137,7 @@ def show_images(rows: dict[str, np.ndarray], *, alt: str, titles: list[str] | No
         )
     for axis, title in zip(axes[0], titles or [], strict=False):
         axis.set_title(title, fontsize=11, pad=3)
-    show(fig, alt=alt)
+    show(fig, alt=alt, caption=caption)
 
 
 def _as_pictures(images: np.ndarray) -> np.ndarray:
@@ -138,13 +150,20 @@ def _as_pictures(images: np.ndarray) -> np.ndarray:
 
 
 def plot_learning_curves(
-    curves: dict[str, list[float]], *, alt: str, ylabel: str, floor: float | None = None, log: bool = False
+    curves: dict[str, list[float]],
+    *,
+    alt: str,
+    ylabel: str,
+    caption: str | None = None,
+    floor: float | None = None,
+    log: bool = False,
 ) -> None:
     """Plot one line per training over its epochs.
 
     Args:
         curves: label → a number per epoch, such as `history.history["val_loss"]`.
-        alt: what the figure shows.
+        alt: as for `show`.
+        caption: as for `show`.
         ylabel: name and unit of the numbers.
         floor: a value that cannot be passed, drawn as a dashed line.
         log: logarithmic vertical axis.
@@ -164,16 +183,17 @@ def plot_learning_curves(
     axis.xaxis.get_major_locator().set_params(integer=True)  # type: ignore[call-arg]
     axis.set(xlabel="epoch", ylabel=ylabel)
     fig.legend(loc="outside upper center", ncols=2)
-    show(fig, alt=alt)
+    show(fig, alt=alt, caption=caption)
 
 
-def scatter_codes(z: np.ndarray, y: np.ndarray, *, alt: str, title: str = "") -> None:
+def scatter_codes(z: np.ndarray, y: np.ndarray, *, alt: str, caption: str | None = None, title: str = "") -> None:
     """Draw two-dimensional codes as points colored by digit, each digit's name at or near the median of its points.
 
     Args:
         z: codes, shape `(n, 2)`.
         y: digits 0…9, shape `(n,)`; not all of them need to occur.
-        alt: what the figure shows.
+        alt: as for `show`.
+        caption: as for `show`.
         title: text above the figure.
 
     Raises:
@@ -194,7 +214,7 @@ def scatter_codes(z: np.ndarray, y: np.ndarray, *, alt: str, title: str = "") ->
             bbox={"boxstyle": "circle,pad=0.15", "facecolor": "white", "edgecolor": COLORS[digit], "alpha": 0.9},
         )  # fmt: skip
     axis.set(xlabel="$z_1$", ylabel="$z_2$", title=title)
-    show(fig, alt=alt)
+    show(fig, alt=alt, caption=caption)
 
 
 def _push_apart(points: np.ndarray, distance: float) -> np.ndarray:
@@ -210,8 +230,10 @@ def _push_apart(points: np.ndarray, distance: float) -> np.ndarray:
     return points
 
 
-def _require_alt(alt: str) -> None:
-    if not isinstance(alt, str) or len(alt.strip()) < SHORTEST_ALT:
-        raise ValueError(
-            f"alt is {alt!r}; expected what the picture shows, in a sentence of at least {SHORTEST_ALT} characters."
-        )
+def _require_texts(alt: str, caption: str | None) -> None:
+    texts = {"alt": alt} if caption is None else {"alt": alt, "caption": caption}
+    for name, text in texts.items():
+        if not isinstance(text, str) or len(text.strip()) < SHORTEST_TEXT:
+            raise ValueError(
+                f"{name} is {text!r}; expected what the picture shows, in a sentence of at least {SHORTEST_TEXT} characters."
+            )

@@ -1,7 +1,8 @@
-"""Models that were trained in advance, because their training takes longer than a lesson should.
+"""What was trained in advance, because it takes longer than a lesson should: models, and curves over many trainings.
 
-`make pretrained` trains them and stores two files each in `pretrained_files/`: the weights in half precision, and a
+`make pretrained` trains the models and stores two files each in `pretrained_files/`: the weights in half precision, and a
 description with their SHA-256 digest, the settings and duration of the training, and its results on the test digits.
+`make curves` repeats trainings with other settings and seeds, and stores mean and spread in `curve_files/`.
 """
 
 import hashlib
@@ -15,6 +16,7 @@ from course_utils.backend import keras
 from course_utils.devices import divide_own_loss_by_devices
 
 PRETRAINED_FOLDER = PACKAGE_FOLDER / "pretrained_files"
+CURVE_FOLDER = PACKAGE_FOLDER / "curve_files"
 
 REMEDY = (
     "restore it with `git checkout -- course_utils/pretrained_files`, install the course again, or train it with "
@@ -29,6 +31,26 @@ class PretrainedError(RuntimeError):
 def pretrained_names() -> list[str]:
     """The names of all models that were trained in advance."""
     return sorted(path.stem for path in PRETRAINED_FOLDER.glob("*.json"))
+
+
+def load_curve(name: str) -> dict:
+    """Results of many trainings that were run in advance, over one setting.
+
+    Args:
+        name: such as `"01.code_size"`, the lesson and what was varied.
+
+    Returns:
+        `x`, the values of the setting; `mean` and `std`, a dict each, label → one number per value of `x`, over as many
+        trainings as `seeds` says; `settings` that all trainings share; `seconds` of all trainings together; `machine`.
+
+    Raises:
+        PretrainedError: there is no such curve.
+    """
+    path = CURVE_FOLDER / f"{name}.json"
+    if not path.exists():
+        known = sorted(path.stem for path in CURVE_FOLDER.glob("*.json"))
+        raise PretrainedError(f"No curve {name!r} was measured in advance; expected one of {known}.")
+    return json.loads(path.read_text(encoding="utf-8"))
 
 
 def load_pretrained(name: str, model: keras.Model) -> dict:

@@ -14,7 +14,7 @@ def _stack(sizes: list[int]) -> keras.Model:
 
 @register_exercise(
     "01.parameters",
-    hint="a dense layer from n to m units has one weight per pair and one bias per output unit.",
+    hints=("a dense layer from n to m units has one weight per pair and one bias per output unit.",),
 )
 def _parameters(count_parameters) -> None:
     for sizes in ([784, 32, 784], [784, 128, 64, 32, 64, 128, 784], [5, 1]):
@@ -29,7 +29,7 @@ def _parameters(count_parameters) -> None:
 
 @register_exercise(
     "01.hardest",
-    hint="average the squared difference over the pixels of each image (axis 1), then sort with np.argsort.",
+    hints=("average the squared difference over the pixels of each image (axis 1), then sort with np.argsort.",),
 )
 def _hardest(hardest_images) -> None:
     rng = np.random.default_rng(0)
@@ -48,8 +48,10 @@ def _hardest(hardest_images) -> None:
 
 @register_exercise(
     "01.tied",
-    hint="keep the encoder's layer, not its numbers: multiply by ops.transpose(self.dense.kernel) inside call, and create "
-    "only the bias with self.add_weight.",
+    hints=(
+        "keep the encoder's layer, not its numbers: multiply by ops.transpose(self.dense.kernel) inside call, and create "
+        "only the bias with self.add_weight.",
+    ),
 )
 def _tied(tied_dense) -> None:
     require(

@@ -8,7 +8,7 @@ from course_utils.exercises.registry import register_exercise, require
 
 @register_exercise(
     "02.size",
-    hint='the four rules stand under "Sizes on paper"; with padding="same" a convolution rounds up.',
+    hints=('the four rules stand under "Sizes on paper"; with padding="same" a convolution rounds up.',),
 )
 def _size(output_size) -> None:
     cases = [(28, 5, 2), (7, 3, 2), (7, 4, 1), (16, 3, 1), (9, 4, 3)]
@@ -27,8 +27,10 @@ def _size(output_size) -> None:
 
 @register_exercise(
     "02.block",
-    hint="every output pixel of a flat area has to see the same numbers with the same weights: first make the picture "
-    "larger without any weights, then convolve.",
+    hints=(
+        "every output pixel of a flat area has to see the same numbers with the same weights: first make the picture "
+        "larger without any weights, then convolve.",
+    ),
 )
 def _block(upsampling_block) -> None:
     block = upsampling_block(3)
@@ -62,8 +64,10 @@ def _block(upsampling_block) -> None:
 
 @register_exercise(
     "02.pixel_shuffle",
-    hint="reshape the channels to (2, 2), which are row and column inside the block; transpose so that the axes come in the "
-    "order image, row, row in the block, column, column in the block; reshape again.",
+    hints=(
+        "reshape the channels to (2, 2), which are row and column inside the block; transpose so that the axes come in the "
+        "order image, row, row in the block, column, column in the block; reshape again.",
+    ),
 )
 def _pixel_shuffle(pixel_shuffle) -> None:
     x = np.arange(2 * 2 * 3 * 4, dtype="float32").reshape(2, 2, 3, 4)

@@ -10,7 +10,7 @@ from course_utils.exercises.registry import register_exercise, require
 
 @register_exercise(
     "03.snr",
-    hint="the noise is the difference noisy - clean; ten decibels are a factor of ten in energy.",
+    hints=("the noise is the difference noisy - clean; ten decibels are a factor of ten in energy.",),
 )
 def _snr(signal_to_noise) -> None:
     t = np.arange(1000)
@@ -27,7 +27,9 @@ def _snr(signal_to_noise) -> None:
 
 @register_exercise(
     "03.speckle",
-    hint="multiply by 1 + amount · normal numbers, one for each pixel, drawn with seed=self.seed_generator, then ops.clip.",
+    hints=(
+        "multiply by 1 + amount · normal numbers, one for each pixel, drawn with seed=self.seed_generator, then ops.clip.",
+    ),
 )
 def _speckle(speckle) -> None:
     require(
@@ -59,7 +61,9 @@ def _speckle(speckle) -> None:
 
 @register_exercise(
     "03.langevin",
-    hint="in each step: the score (denoise(x) - x) / sigma², then x + step · score + sqrt(2 · step) · rng.normal(size=x.shape).",
+    hints=(
+        "in each step: the score (denoise(x) - x) / sigma², then x + step · score + sqrt(2 · step) · rng.normal(size=x.shape).",
+    ),
 )
 def _langevin(langevin_walk) -> None:
     # Data N(center, spread²): the best denoiser is known, and noisy data are N(center, spread² + sigma²).

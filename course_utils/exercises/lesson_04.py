@@ -10,7 +10,7 @@ from course_utils.exercises.registry import register_exercise, require
 
 @register_exercise(
     "04.active_share",
-    hint="z > threshold is True or False for each unit; the mean of that over the units (axis 1) is a share.",
+    hints=("z > threshold is True or False for each unit; the mean of that over the units (axis 1) is a share.",),
 )
 def _active_share(active_share) -> None:
     # By construction 0, 1, 3 and 4 of the four units are above 0.1; one is exactly at the threshold, and sizes differ.
@@ -27,7 +27,7 @@ def _active_share(active_share) -> None:
 
 @register_exercise(
     "04.strongest",
-    hint="multiply |z_j| with the norm of row j of the kernel (np.linalg.norm with axis=1), then sort downwards.",
+    hints=("multiply |z_j| with the norm of row j of the kernel (np.linalg.norm with axis=1), then sort downwards.",),
 )
 def _strongest(strongest_units) -> None:
     # Lengths of the rows 1, 5, 2, 10, 4; so the units add 3, 2.5, 8 (a negative activation), 0 and 4.
@@ -45,7 +45,7 @@ def _strongest(strongest_units) -> None:
 
 @register_exercise(
     "04.winners",
-    hint="ops.top_k works along the last axis: give it ops.transpose(z), so that the last axis are the pictures.",
+    hints=("ops.top_k works along the last axis: give it ops.transpose(z), so that the last axis are the pictures.",),
 )
 def _winners(winners_per_unit) -> None:
     require(

@@ -16,7 +16,9 @@ def _squared_norm_by_differences(encode, x: np.ndarray) -> float:
 
 @register_exercise(
     "05.linear",
-    hint="the derivative of output j with respect to input i is W[i, j]; square each, then sum over all, without a root.",
+    hints=(
+        "the derivative of output j with respect to input i is W[i, j]; square each, then sum over all, without a root.",
+    ),
 )
 def _linear(linear_squared_norm) -> None:
     rng = np.random.default_rng(0)
@@ -34,7 +36,9 @@ def _linear(linear_squared_norm) -> None:
 
 @register_exercise(
     "05.tanh",
-    hint="row j of the Jacobian is the slope 1 − h_j² times column j of W; square both factors, sum over inputs and units.",
+    hints=(
+        "row j of the Jacobian is the slope 1 − h_j² times column j of W; square both factors, sum over inputs and units.",
+    ),
 )
 def _tanh(tanh_penalty) -> None:
     rng = np.random.default_rng(0)
@@ -56,8 +60,10 @@ def _tanh(tanh_penalty) -> None:
 
 @register_exercise(
     "05.contraction",
-    hint="v = keras.random.normal(ops.shape(x), seed=self.seed_generator); add the mean of estimate_squared_norm(self.encoder, "
-    "x, v), times the strength, with self.add_loss; return self.encoder(x).",
+    hints=(
+        "v = keras.random.normal(ops.shape(x), seed=self.seed_generator); add the mean of estimate_squared_norm(self.encoder, "
+        "x, v), times the strength, with self.add_loss; return self.encoder(x).",
+    ),
 )
 def _contraction(contraction) -> None:
     require(

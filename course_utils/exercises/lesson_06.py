@@ -8,7 +8,7 @@ from course_utils.exercises.registry import register_exercise, require
 
 @register_exercise(
     "06.draw",
-    hint="the standard deviation is exp(log_var / 2); multiply it by epsilon and add mu.",
+    hints=("the standard deviation is exp(log_var / 2); multiply it by epsilon and add mu.",),
 )
 def _draw(draw) -> None:
     rng = np.random.default_rng(0)
@@ -47,7 +47,7 @@ def _kl_by_integration(mu: float, log_var: float, prior_mu: float, prior_log_var
 
 @register_exercise(
     "06.kl_between",
-    hint="per latent: half of (σ² + (μ − m)²) / s² − 1 + log s² − log σ²; then sum over the latents.",
+    hints=("per latent: half of (σ² + (μ − m)²) / s² − 1 + log s² − log σ²; then sum over the latents.",),
 )
 def _kl_between(kl_between) -> None:
     rng = np.random.default_rng(0)
@@ -75,8 +75,10 @@ def _kinds(model) -> set[str]:
 
 @register_exercise(
     "06.convolutional",
-    hint="encoder: Reshape((28, 28, 1)), two Conv2D with strides=2, Flatten, two Dense(latent) without activation; decoder: "
-    "Dense(7 * 7 * 32), Reshape((7, 7, 32)), two Conv2DTranspose with strides=2, the last with one channel and a sigmoid, Flatten.",
+    hints=(
+        "encoder: Reshape((28, 28, 1)), two Conv2D with strides=2, Flatten, two Dense(latent) without activation; decoder: "
+        "Dense(7 * 7 * 32), Reshape((7, 7, 32)), two Conv2DTranspose with strides=2, the last with one channel and a sigmoid, Flatten.",
+    ),
 )
 def _convolutional(build_conv_networks) -> None:
     rng = np.random.default_rng(0)

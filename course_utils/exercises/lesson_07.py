@@ -10,7 +10,7 @@ from course_utils.exercises.registry import register_exercise, require
 
 @register_exercise(
     "07.inputs",
-    hint="np.tile(z, (n, 1)) repeats a code; np.eye(10)[[2, 0]] are the labels of a 2 and a 0.",
+    hints=("np.tile(z, (n, 1)) repeats a code; np.eye(10)[[2, 0]] are the labels of a 2 and a 0.",),
 )
 def _inputs(decoder_inputs) -> None:
     z = np.array([0.5, -1.0, 2.0])
@@ -29,7 +29,7 @@ def _inputs(decoder_inputs) -> None:
 
 @register_exercise(
     "07.truncated",
-    hint="draw all, then draw those with abs(z) > limit again, in a while loop, until none is left outside.",
+    hints=("draw all, then draw those with abs(z) > limit again, in a while loop, until none is left outside.",),
 )
 def _truncated(truncated_normal) -> None:
     for limit in (0.5, 1.5):
@@ -54,7 +54,7 @@ def _truncated(truncated_normal) -> None:
 
 @register_exercise(
     "07.kernel",
-    hint="(a @ a.T / d + 1) ** 3 holds all pairs; subtract np.trace of it and divide by m · (m − 1).",
+    hints=("(a @ a.T / d + 1) ** 3 holds all pairs; subtract np.trace of it and divide by m · (m − 1).",),
 )
 def _kernel(kernel_distance) -> None:
     rng = np.random.default_rng(0)

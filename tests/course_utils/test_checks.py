@@ -26,7 +26,7 @@ def fresh_session(monkeypatch):
 @pytest.mark.parametrize("value", [0.09, 0.092, 0.094])
 def test_a_result_inside_its_band_or_on_its_edge_is_right(value, capsys):
     checks.checkpoint("01.bce", value, if_not=CAUSE)
-    assert capsys.readouterr().out == f"✓ 01.bce = {value:.4g}, inside the band 0.09 … 0.094 (5 seeds).\n"
+    assert capsys.readouterr().out == f"✓ BCE {value:.4g} (expected 0.09–0.094)\n"
 
 
 @pytest.mark.parametrize(
@@ -41,7 +41,7 @@ def test_a_result_inside_its_band_or_on_its_edge_is_right(value, capsys):
 )
 def test_a_result_outside_its_band_is_named_with_side_and_cause(value, words, capsys):
     checks.checkpoint("01.bce", value, if_not=CAUSE)
-    assert capsys.readouterr().out == f"✗ 01.bce = {words} 0.09 … 0.094 (5 seeds). {CAUSE}\n"
+    assert capsys.readouterr().out == f"✗ 01.bce = {words} 0.09–0.094 of 5 seeds. {CAUSE}\n"
 
 
 @pytest.mark.parametrize(
@@ -64,7 +64,7 @@ def test_a_result_inside_its_band_that_contradicts_the_claim_is_wrong(claim, wor
 @pytest.mark.parametrize("claim", [{"above": 0.0919}, {"below": 0.0921}, {"above": -1, "below": 1}])
 def test_a_result_that_agrees_with_band_and_claim_is_right(claim, capsys):
     checks.checkpoint("01.bce", 0.092, if_not=CAUSE, **claim)
-    assert capsys.readouterr().out.startswith("✓ 01.bce")
+    assert capsys.readouterr().out == "✓ BCE 0.092 (5 seeds: 0.092 ± 0.0004)\n"
 
 
 @pytest.mark.parametrize("claim", [{"above": 0.05}, {"below": 0.2}])
@@ -133,11 +133,23 @@ def test_the_results_table_shows_each_result_beside_its_reference(capsys):
     capsys.readouterr()
     checks.results_table()
     header, *rows = capsys.readouterr().out.splitlines()
-    assert header.split() == ["result", "this", "run", "reference"]
+    assert header.split() == ["result", "this", "run", "reference", "runs"]
     assert [row.split() for row in rows] == [
-        ["01.bce", "0.0915", "0.092", "±", "0.0004"],
-        ["01.new", "2.25", "not", "measured"],
+        ["BCE", "0.0915", "5", "seeds:", "0.092", "±", "0.0004"],
+        ["new", "2.25", "not", "measured"],
     ]
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("01.deep32.test_mse", "deep32 test MSE"),
+        ("03.gauss05.psnr_db", "gauss05 PSNR (dB)"),
+        ("01.linear_ae.largest_angle_deg", "linear AE largest angle (degrees)"),
+    ],
+)
+def test_a_name_is_printed_in_words(name, words):
+    assert checks.readable(name) == words
 
 
 def test_the_results_table_without_results_says_what_to_do(capsys):

@@ -17,7 +17,8 @@ def addition(monkeypatch):
             raise registry.NotYet("2 and 3 should give 5.")
 
     monkeypatch.setattr(registry, "_exercises", dict(registry._exercises))
-    registry.register_exercise("00.addition", hint="use the plus sign.")(check)
+    monkeypatch.setattr(registry, "_attempts", type(registry._attempts)())
+    registry.register_exercise("00.addition", hints=("look at the sign.", "use the plus sign."))(check)
 
 
 def test_an_unknown_exercise_is_refused_with_the_known_names():
@@ -47,18 +48,30 @@ def asserting(a, b):
     ("answer", "words"),
     [
         (lambda a, b: a * b, "2 and 3 should give 5."),
-        (stub, "it is still the empty stub."),
+        (stub, "there is no answer yet."),
         (broken, "your code raised ZeroDivisionError: division by zero"),
         (asserting, "your code raised AssertionError: mine"),
-        (None, "your code raised TypeError: 'NoneType' object is not callable"),
+        (None, "there is no answer yet."),
         (5, "your code raised TypeError: 'int' object is not callable"),
         ("x", "your code raised TypeError: 'str' object is not callable"),
     ],
 )
-def test_a_wrong_answer_gets_a_verdict_and_the_hint_and_never_raises(answer, words, addition, capsys):
+def test_a_wrong_answer_gets_a_verdict_and_never_raises(answer, words, addition, capsys):
     assert registry.what_is_missing("00.addition", answer) == words
     registry.exercise("00.addition", answer)
-    assert capsys.readouterr().out == f"✗ Exercise 00.addition: {words}\n  Hint: use the plus sign.\n"
+    assert capsys.readouterr().out.startswith(f"✗ Exercise 00.addition: {words}\n")
+
+
+def test_each_attempt_brings_one_hint_more_and_an_empty_stub_is_no_attempt(addition, capsys):
+    verdict = "✗ Exercise 00.addition: 2 and 3 should give 5.\n"
+    more = "  If you are stuck, run the cell again for a hint.\n"
+    first, second = "  Hint 1: look at the sign.\n", "  Hint 2: use the plus sign.\n"
+    for printed in (verdict + more, verdict + first + more, verdict + first + second, verdict + first + second):
+        for empty in (stub, None):
+            registry.exercise("00.addition", empty)
+            assert capsys.readouterr().out == "✗ Exercise 00.addition: there is no answer yet.\n"
+        registry.exercise("00.addition", lambda a, b: a * b)
+        assert capsys.readouterr().out == printed
 
 
 @pytest.mark.parametrize("answer", [None, 5, "x", stub, broken], ids=["None", "number", "text", "stub", "broken"])

@@ -13,6 +13,7 @@ from course_utils import plotting
 from tests.processes import run_notebook
 
 ALT = "Ten digits above their reconstructions."
+CAPTION = "Compare the loops of the 9."
 
 SLIDE = np.array([8.0, 4.2]) + 1e-6
 
@@ -66,11 +67,11 @@ def public_functions():
 
 
 CALLS = {
-    "show": lambda alt: plotting.show(plt.figure(), alt=alt),
-    "diagram": lambda alt: plotting.diagram("vae", alt=alt),
-    "show_images": lambda alt: plotting.show_images({"x": images(3, 784)}, alt=alt),
-    "plot_learning_curves": lambda alt: plotting.plot_learning_curves({"x": [2.0, 1.0]}, alt=alt, ylabel="loss"),
-    "scatter_codes": lambda alt: plotting.scatter_codes(*codes(), alt=alt),
+    "show": lambda **texts: plotting.show(plt.figure(), **texts),
+    "diagram": lambda **texts: plotting.diagram("vae", **texts),
+    "show_images": lambda **texts: plotting.show_images({"x": images(3, 784)}, **texts),
+    "plot_learning_curves": lambda **texts: plotting.plot_learning_curves({"x": [2.0, 1.0]}, ylabel="loss", **texts),
+    "scatter_codes": lambda **texts: plotting.scatter_codes(*codes(), **texts),
 }
 
 
@@ -89,14 +90,30 @@ def test_every_public_function_requires_alt_by_name(function):
 @pytest.mark.parametrize("alt", ["", "a plot", " " * 30, "nineteen characters", None])
 def test_a_text_that_says_nothing_is_refused_and_leaves_no_figure(name, alt, displayed, drawings):
     with pytest.raises(ValueError, match=r"alt is .*; expected what the picture shows.*at least 20 characters"):
-        CALLS[name](alt)
+        CALLS[name](alt=alt)
+    assert displayed == []
+    assert plt.get_fignums() == []
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_a_caption_stands_below_the_picture_for_all_to_see(name, displayed, drawings):
+    CALLS[name](alt=ALT, caption=CAPTION)
+    _, (caption, arguments) = displayed
+    assert arguments == {"raw": True}
+    assert caption == {"text/markdown": f"*{CAPTION}*", "text/plain": CAPTION}
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_a_caption_that_says_nothing_is_refused_and_leaves_no_figure(name, displayed, drawings):
+    with pytest.raises(ValueError, match=r"caption is 'Digits'; expected what the picture shows"):
+        CALLS[name](alt=ALT, caption="Digits")
     assert displayed == []
     assert plt.get_fignums() == []
 
 
 @pytest.mark.parametrize("name", [name for name in CALLS if name != "diagram"])
 def test_a_figure_is_shown_once_with_its_text_and_then_closed(name, displayed):
-    CALLS[name](ALT)
+    CALLS[name](alt=ALT)
     ((figure, arguments),) = displayed
     assert arguments == {"metadata": {"image/png": {"alt": ALT}}}
     if name != "show":
@@ -184,7 +201,7 @@ def test_more_curves_than_can_be_told_apart_are_refused(n, displayed):
     assert plt.get_fignums() == []
 
 
-def test_codes_are_drawn_in_the_colour_of_their_digit_with_its_name_in_the_middle(displayed):
+def test_codes_are_drawn_in_the_color_of_their_digit_with_its_name_in_the_middle(displayed):
     z, y = codes()
     plotting.scatter_codes(z, y, alt=ALT, title="codes")
     ((figure, _),) = displayed
@@ -204,7 +221,7 @@ def test_codes_of_a_few_digits_only_are_drawn_without_a_warning(displayed, recwa
     plotting.scatter_codes(z, y, alt=ALT)
     ((figure, _),) = displayed
     assert [text.get_text() for text in figure.axes[0].texts] == ["0", "1", "2"]
-    # Libraries' announcements of what they will change are are irrelevant here here.
+    # Libraries' announcements of what they will change are irrelevant here.
     assert [warning for warning in recwarn if not issubclass(warning.category, DeprecationWarning)] == []
 
 
@@ -257,10 +274,12 @@ def test_in_jupyter_each_figure_is_stored_once_as_a_picture_with_its_text(tmp_pa
         "import numpy as np\nfrom course_utils import plotting",
         "try:\n    plotting.show_images({'x': np.zeros((2, 784))}, alt='short')\nexcept ValueError:\n    pass",
         f"plotting.show_images({{'x': np.zeros((16, 784))}}, alt={ALT!r})",
-        f"plotting.plot_learning_curves({{'x': [2, 1]}}, alt={ALT!r}, ylabel='loss')",
+        f"plotting.plot_learning_curves({{'x': [2, 1]}}, alt={ALT!r}, caption={CAPTION!r}, ylabel='loss')",
         folder=tmp_path,
     )
     assert refused == []
+    *curves, caption = curves
+    assert caption.data == {"text/markdown": f"*{CAPTION}*", "text/plain": CAPTION}
     for outputs in (grid, curves):
         (output,) = outputs
         assert output.output_type == "display_data"

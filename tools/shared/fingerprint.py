@@ -36,8 +36,11 @@ def fingerprint(path: Path, package: Path = PACKAGE) -> str:
         if module.name not in skipped
     ]
     code = [_what_computes(source) for source in cells + modules]
-    if any("load_pretrained" in source for source in cells):
-        code += [file.read_text(encoding="utf-8") for file in sorted((package / "pretrained_files").glob("*.json"))]
+    code += [
+        description.read_text(encoding="utf-8")
+        for description in sorted((package / "pretrained_files").glob("*.json"))
+        if any(f'"{description.stem}"' in source for source in cells)
+    ]
     return hashlib.sha256(json.dumps([text for text in code if text]).encode()).hexdigest()[:12]
 
 
