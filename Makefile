@@ -80,7 +80,7 @@ cost: $(INSTALLED_DEV) ## what each lesson costs, and what a class needs
 faults: $(INSTALLED_DEV) ## plant faults in a copy, and see which checks find them
 	$(VENV_PYTHON) -m tools.prove.faults
 
-stress: $(INSTALLED_DEV) ## killed trainings, full disks, no network: it works, or says what to do
+stress: $(INSTALLED_DEV) ## full disks, no network, other languages: it works, or says what to do
 	$(VENV_PYTHON) -m tools.prove.stress
 
 test-slow: $(INSTALLED_DEV) ## the tests that `make check` leaves out, without the notebooks
