@@ -140,7 +140,7 @@ def test_a_run_records_the_checkpoints_and_leaves_the_notebook(notebook, tmp_pat
 MODULES = {
     "training.py": '"""Trains."""\nRATE = 1  # fast\ndef f(x):\n    raise ValueError(f"{x} is bad")\n',
     "plotting.py": "WIDTH = 8\n",
-    "lessons.py": "A = 1\n",
+    "lessons.py": "A = 1\nB = A + 3\n\ndef unused():\n    return 5\n",
 }
 
 
@@ -154,6 +154,10 @@ MODULES = {
         ("x = 1", "plotting.py", "8", "9", False),
         ("x = 1", "lessons.py", "1", "2", False),
         ("from course_utils.lessons import A", "lessons.py", "1", "2", True),
+        ("from course_utils.lessons import A", "lessons.py", "3", "4", False),
+        ("from course_utils.lessons import B", "lessons.py", "1", "2", True),
+        ("from course_utils.lessons import B", "lessons.py", "5", "6", False),
+        ("from course_utils.lessons import unused", "lessons.py", "5", "6", True),
         ("x = 1", None, "x = 1", "x = 2", True),
         ("x = 1", None, "x = 1", "x = 1  # one", False),
         ("show(f(1), alt='a')", None, "alt='a'", "alt='b'", False),

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from IPython.core.inputtransformer2 import TransformerManager
 
-from tools.shared.notebook_files import ROOT, code_cells, has_tag, read_notebook
+from tools.shared.notebook_files import ROOT, code_cells, defined_names, has_tag, read_notebook
 
 PACKAGE = ROOT / "course_utils"
 
@@ -27,21 +27,36 @@ def fingerprint(path: Path, package: Path = PACKAGE) -> str:
     captions and the like can be improved without measuring again.
     """
     cells = [cell.source for cell in code_cells(read_notebook(path)) if not has_tag(cell, "bootstrap")]
-    uses_lessons = any("course_utils.lessons" in source for source in cells)
-    skipped = CANNOT_CHANGE_RESULTS if uses_lessons else CANNOT_CHANGE_RESULTS | {"lessons.py"}
-    modules = [
-        # Of the notebooks' definitions a lesson uses those of earlier ones; its own are among its cells.
-        module.read_text(encoding="utf-8").partition(f"# From notebooks/{path.name}")[0]
+    modules = {
+        module.name: module.read_text(encoding="utf-8")
         for module in sorted(package.glob("*.py"))
-        if module.name not in skipped
-    ]
-    code = [_what_computes(source) for source in cells + modules]
+        if module.name not in CANNOT_CHANGE_RESULTS
+    }
+    lessons = modules.pop("lessons.py")
+    code = [_what_computes(source) for source in [*cells, *modules.values(), *_imported_from(lessons, cells)]]
     code += [
         description.read_text(encoding="utf-8")
         for description in sorted((package / "pretrained_files").glob("*.json"))
         if any(f'"{description.stem}"' in source for source in cells)
     ]
     return hashlib.sha256(json.dumps([text for text in code if text]).encode()).hexdigest()[:12]
+
+
+def _imported_from(lessons: str, cells: list[str]) -> list[str]:
+    """Of the definitions in `lessons.py` those that cells import, and those that these need in their turn."""
+    trees = [ast.parse(TransformerManager().transform_cell(source)) for source in cells]
+    imports = [node for tree in trees for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
+    wanted = [alias.name for node in imports if node.module == "course_utils.lessons" for alias in node.names]
+    definitions = {
+        name: ast.unparse(node) for node in ast.parse(lessons).body for name in defined_names(ast.unparse(node))
+    }
+    used: set[str] = set()
+    while wanted:
+        name = wanted.pop()
+        if name in definitions and name not in used:
+            used.add(name)
+            wanted += [node.id for node in ast.walk(ast.parse(definitions[name])) if isinstance(node, ast.Name)]
+    return [definitions[name] for name in sorted(used)]
 
 
 def _what_computes(source: str) -> str:
