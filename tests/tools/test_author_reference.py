@@ -183,3 +183,18 @@ def test_the_fingerprint_changes_with_what_can_change_a_number(cell, module, old
         notebook.cells[-1] = code("last", cell.replace(old, new))
     after = fingerprint(write(notebook, tmp_path / "98_sample.ipynb"), package)
     assert (before != after) == matters
+
+
+@pytest.mark.parametrize("folder", ["pretrained_files", "curve_files"])
+@pytest.mark.parametrize(("cell", "matters"), [('load("98.stored")', True), ('load("98.other")', False)])
+def test_the_fingerprint_changes_with_the_stored_files_that_a_lesson_names(folder, cell, matters, notebook, tmp_path):
+    package = tmp_path / "course_utils"
+    (package / folder).mkdir(parents=True)
+    (package / "lessons.py").touch()
+    stored = package / folder / "98.stored.json"
+    stored.write_text("1")
+    notebook.cells[-1] = code("last", cell)
+    path = write(notebook, tmp_path / "98_sample.ipynb")
+    before = fingerprint(path, package)
+    stored.write_text("2")
+    assert (before != fingerprint(path, package)) == matters

@@ -34,10 +34,11 @@ def fingerprint(path: Path, package: Path = PACKAGE) -> str:
     }
     lessons = modules.pop("lessons.py")
     code = [_what_computes(source) for source in [*cells, *modules.values(), *_imported_from(lessons, cells)]]
+    stored = [*package.glob("pretrained_files/*.json"), *package.glob("curve_files/*.json")]
     code += [
-        description.read_text(encoding="utf-8")
-        for description in sorted((package / "pretrained_files").glob("*.json"))
-        if any(f'"{description.stem}"' in source for source in cells)
+        file.read_text(encoding="utf-8")
+        for file in sorted(stored)
+        if any(f'"{file.stem}"' in source for source in cells)
     ]
     return hashlib.sha256(json.dumps([text for text in code if text]).encode()).hexdigest()[:12]
 
