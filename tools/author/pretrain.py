@@ -14,7 +14,7 @@ import json
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -32,33 +32,44 @@ PROGRESS_FOLDER = ROOT / "build" / "pretrained"
 LARGEST_TOTAL = 8_000_000  # bytes of all stored weights
 
 
-@dataclass(frozen=True)
-class Settings:
-    hidden: tuple[int, ...]
-    latent: int
-    epochs: int
-    batch_size: int
-    learning_rate: float
+def flat_digits() -> tuple[np.ndarray]:
+    """The inputs of a model that learns from flat digits alone."""
+    (x_train, _), _, _ = load_mnist(flat=True)
+    return (x_train,)
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a model is made: `build(settings)`, trained on the flat training digits, `figures(model, x_test)` by name."""
+    """How a model is made.
 
-    build: Callable[[Settings], keras.Model]
-    settings: Settings
-    figures: Callable[[keras.Model, np.ndarray], dict[str, float]]
+    `build()` gives the model; `training` are the arguments with which `train` is called, and describe the training to
+    the reader; `data()` gives the inputs, and the targets where there are any; `figures(model)` the results on the test
+    digits, by name. What the names of the layers do not tell of the model belongs into `sizes`.
+    """
+
+    build: Callable[[], keras.Model]
+    training: dict
+    figures: Callable[[keras.Model], dict[str, float]]
+    data: Callable[[], tuple[np.ndarray, ...]] = flat_digits
+    sizes: dict = field(default_factory=dict)
+
+    @property
+    def settings(self) -> dict:
+        """What tells this training from another one, as it is read from a file."""
+        return json.loads(json.dumps({**self.sizes, **self.training}))
 
 
-def _nelbo(vae: VAE, x_test: np.ndarray) -> dict[str, float]:
+def _nelbo(vae: VAE) -> dict[str, float]:
+    _, _, (x_test, _) = load_mnist(flat=True)
     parts = vae.evaluate(x_test, batch_size=1000, verbose=0, return_dict=True)
     return {"test_nelbo": round(parts["loss"], 3), "test_kl": round(parts["kl"], 3)}
 
 
 RECIPES = {
     "06.vae20": Recipe(
-        build=lambda settings: VAE(*build_vae_networks(settings.hidden, settings.latent)),
-        settings=Settings(hidden=(512, 256), latent=20, epochs=80, batch_size=200, learning_rate=3e-3),
+        build=lambda: VAE(*build_vae_networks(hidden=(512, 256), latent=20)),
+        sizes={"hidden": (512, 256), "latent": 20},
+        training={"epochs": 80, "batch_size": 200, "learning_rate": 3e-3},
         figures=_nelbo,
     ),
 }
@@ -76,30 +87,21 @@ def packed(model: keras.Model) -> bytes:
 def pretrain(name: str) -> None:
     """Train the model `name`, and replace its two files."""
     recipe = RECIPES[name]
-    (x_train, _), _, (x_test, _) = load_mnist(flat=True)
     setup(name.partition(".")[0])
-    settings = recipe.settings
-    model = recipe.build(settings)
+    model = recipe.build()
     clock = Clock(PROGRESS_FOLDER / f"{name}.seconds")
     with clock:
-        train(
-            model,
-            x_train,
-            epochs=settings.epochs,
-            batch_size=settings.batch_size,
-            learning_rate=settings.learning_rate,
-            resume=PROGRESS_FOLDER / f"{name}.npz",
-        )
+        train(model, *recipe.data(), **recipe.training, resume=PROGRESS_FOLDER / f"{name}.npz")
     content = packed(model)
     others = sum(path.stat().st_size for path in PRETRAINED_FOLDER.glob("*.npz") if path.stem != name)
     if len(content) + others > LARGEST_TOTAL:
         sys.exit(f"{name} has {len(content):,} bytes; with the others that is more than {LARGEST_TOTAL:,}.")
     description = {
         "sha256": hashlib.sha256(content).hexdigest(),
-        "settings": asdict(settings),
+        "settings": recipe.settings,
         "seconds": round(clock.seconds),
         "machine": machine_and_versions(),
-        "figures": recipe.figures(model, x_test),
+        "figures": recipe.figures(model),
     }
     text = json.dumps(description, indent=1, ensure_ascii=False) + "\n"
     replace_file(PRETRAINED_FOLDER / f"{name}.npz", content)
@@ -131,8 +133,7 @@ def is_current(name: str) -> bool:
     if name not in pretrained_names():
         return False
     stored = json.loads((PRETRAINED_FOLDER / f"{name}.json").read_text(encoding="utf-8"))
-    settings = json.loads(json.dumps(asdict(RECIPES[name].settings)))  # tuples as lists
-    return stored["settings"] == settings
+    return stored["settings"] == RECIPES[name].settings
 
 
 def main() -> None:
