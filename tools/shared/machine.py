@@ -18,9 +18,13 @@ def machine() -> str:
 
 
 def machine_and_versions() -> str:
-    """`machine()`, and the versions of Python and of what computes."""
-    versions = ", ".join(f"{name} {version(name)}" for name in ("keras", "tensorflow", "numpy"))
-    return f"{machine()}, Python {platform.python_version()}, {versions}"
+    """`machine()` with its GPUs, and the versions of Python and of what computes."""
+    from course_utils.backend import BACKEND  # not above: programs that only start others need no Keras
+    from course_utils.devices import prepare_devices
+
+    gpus = "".join(f" and {name}" for name in sorted({name for name, _ in prepare_devices()}))
+    versions = ", ".join(f"{name} {version(name)}" for name in ("keras", BACKEND, "numpy"))
+    return f"{machine()}{gpus}, Python {platform.python_version()}, {versions}"
 
 
 def children_private_mb() -> float:
