@@ -10,7 +10,7 @@ import pytest
 from bs4 import BeautifulSoup
 
 from tests.notebooks import notebook_rules as rules
-from tests.notebooks.sample import ALT, code, markdown
+from tests.notebooks.sample import ALT, CAPTION, code, markdown
 from tools.author import execute, export_html, export_lessons, stamp
 from tools.shared.notebook_files import has_tag, notebook_text, read_notebook, replace_file, ruff_format
 
@@ -190,7 +190,8 @@ def test_web_page_has_formulas_alternative_texts_and_links_and_needs_no_network(
     page = BeautifulSoup(html, features="html.parser")
     assert page.title.get_text() == "98 · A sample & nothing more"
     assert page.html["lang"] == "en"
-    assert [image["alt"] for image in page.find_all("img")] == [ALT, ALT]
+    assert [image["alt"] for image in page.find_all("img")] == [ALT] * 3
+    assert [text.get_text() for text in page.find_all("em")] == [CAPTION] * 3
     assert all(image["src"].startswith("data:") for image in page.find_all("img"))
     assert page.find("math", display="block").get_text() == "z=f(x)"
     assert page.table.find("math")
