@@ -66,51 +66,90 @@ def build_pooling_autoencoder(third_padding="valid"):
     return keras.Model(x, decoder(encoder(x))), encoder, decoder
 
 
-def build_conv_encoder(code_channels=8):
-    """Encoder from pictures `(28, 28, 1)` to linear codes `(4, 4, code_channels)`."""
+def build_conv_encoder(code_channels=8, channels=(16, 32), size=28):
+    """Encoder from pictures `(size, size, 1)` to linear codes, `(4, 4, code_channels)` for 28 pixels.
+
+    `size` is a multiple of 4; a picture of 28 + 4m pixels gives a code of 4 + m by 4 + m.
+    """
     return keras.Sequential(
         [
-            keras.Input((28, 28, 1)),
-            layers.Conv2D(16, 5, strides=2, padding="same", activation="relu"),  # 14 × 14
-            layers.Conv2D(32, 3, strides=2, padding="same", activation="relu"),  # 7 × 7
+            keras.Input((size, size, 1)),
+            layers.Conv2D(channels[0], 5, strides=2, padding="same", activation="relu"),  # 14 × 14
+            layers.Conv2D(channels[1], 3, strides=2, padding="same", activation="relu"),  # 7 × 7
             layers.Conv2D(code_channels, 4),  # 4 × 4
         ],
         name="encoder",
     )
 
 
-def build_conv_decoder(code_channels=8, upsampling="transposed"):
-    """Decoder from codes `(4, 4, code_channels)` to pictures `(28, 28, 1)` in [0, 1].
+def build_conv_decoder(code_channels=8, channels=(16, 32), size=28, upsampling="transposed"):
+    """Decoder from codes to pictures `(size, size, 1)` in [0, 1], the encoder's steps in reverse.
 
     `upsampling` says how 7 × 7 becomes 14 × 14 and 28 × 28: `"transposed"` by transposed
-    convolutions, `"resize"` by repeating pixels and then convolving. The latter treats all
-    pixels alike, so that no checkerboard is built in, and takes about twice the time.
+    convolutions, `"resize"` by repeating pixels and then convolving.
     """
     if upsampling not in ("transposed", "resize"):
         raise ValueError(f"upsampling is {upsampling!r}; expected 'transposed' or 'resize'.")
-    decoder = keras.Sequential([keras.Input((4, 4, code_channels))], name="decoder")
-    decoder.add(layers.Conv2DTranspose(32, 4, activation="relu"))  # 7 × 7
-    # 14 × 14, then 28 × 28
-    for channels, size, activation in [(16, 3, "relu"), (1, 5, "sigmoid")]:
+    n = size // 4 - 3
+    decoder = keras.Sequential([keras.Input((n, n, code_channels))], name="decoder")
+    decoder.add(layers.Conv2DTranspose(channels[1], 4, activation="relu"))  # 7 × 7
+    for filters, k, activation in [(channels[0], 3, "relu"), (1, 5, "sigmoid")]:  # 14, 28
         options = {"padding": "same", "activation": activation}
         if upsampling == "transposed":
-            decoder.add(layers.Conv2DTranspose(channels, size, strides=2, **options))
+            decoder.add(layers.Conv2DTranspose(filters, k, strides=2, **options))
         else:
             decoder.add(layers.UpSampling2D(2))
-            decoder.add(layers.Conv2D(channels, 3, **options))
+            decoder.add(layers.Conv2D(filters, 3, **options))
     return decoder
 
 
-def build_conv_autoencoder(code_channels=8, upsampling="transposed"):
-    """Autoencoder for pictures `(28, 28, 1)` with a code of 16 · `code_channels` numbers.
+def build_conv_autoencoder(code_channels=8, channels=(16, 32), size=28, upsampling="transposed"):
+    """Convolutional autoencoder for pictures `(size, size, 1)`; 28 pixels become a code of 128.
 
-    Returns `autoencoder, encoder, decoder`, which share their weights; `upsampling` is
-    explained at `build_conv_decoder`.
+    Returns `autoencoder, encoder, decoder`, which share their weights.
     """
-    encoder = build_conv_encoder(code_channels)
-    decoder = build_conv_decoder(code_channels, upsampling)
-    x = keras.Input((28, 28, 1))
+    encoder = build_conv_encoder(code_channels, channels, size)
+    decoder = build_conv_decoder(code_channels, channels, size, upsampling)
+    x = keras.Input((size, size, 1))
     return keras.Model(x, decoder(encoder(x))), encoder, decoder
+
+
+def shift_right(images, pixels):
+    """Pictures `(n, height, width, 1)` moved to the right; black comes in from the left."""
+    moved = np.zeros_like(images)
+    moved[:, :, pixels:] = images[:, :, : images.shape[2] - pixels]
+    return moved
+
+
+def moved_at_random(images, most, rng):
+    """A copy in which each picture is moved by up to `most` pixels in both directions, at random."""
+    n, height, width, _ = images.shape
+    padded = np.pad(images, ((0, 0), (most, most), (most, most), (0, 0)))
+    moved = np.empty_like(images)
+    rows, columns = rng.integers(2 * most + 1, size=(2, n))
+    for i in range(n):
+        moved[i] = padded[i, rows[i] : rows[i] + height, columns[i] : columns[i] + width]
+    return moved
+
+
+def on_canvas(images, margin=8):
+    """Pictures `(n, height, width, 1)` with a wide black margin on all four sides."""
+    return np.pad(images, ((0, 0), (margin, margin), (margin, margin), (0, 0)))
+
+
+def downscale(images):
+    """The mean of each block of 2 × 2 pixels: `(n, 28, 28, 1)` to `(n, 14, 14, 1)`."""
+    n, height, width, _ = images.shape
+    return images.reshape(n, height // 2, 2, width // 2, 2, 1).mean(axis=(2, 4))
+
+
+def build_upscaler(channels=24, layers_before=3):
+    """Network from pictures `(14, 14, 1)` to `(28, 28, 1)`; all but its last layer work on 14 × 14."""
+    upscaler = keras.Sequential([keras.Input((14, 14, 1))], name="upscaler")
+    for _ in range(layers_before):
+        upscaler.add(layers.Conv2D(channels, 3, padding="same", activation="relu"))
+    upscaler.add(layers.Conv2DTranspose(1, 4, strides=2, padding="same", activation="sigmoid"))
+    return upscaler
 
 
 def phase_spread(images, margin=4):

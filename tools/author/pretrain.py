@@ -22,7 +22,18 @@ import numpy as np
 from course_utils.backend import keras
 from course_utils.data import load_mnist
 from course_utils.devices import setup
-from course_utils.lessons import VAE, build_vae_networks
+from course_utils.evaluation import mse
+from course_utils.evaluation import bce, mse
+from course_utils.lessons import (
+    VAE,
+    build_autoencoder,
+    build_conv_autoencoder,
+    build_pooling_autoencoder,
+    build_upscaler,
+    build_vae_networks,
+    downscale,
+    on_canvas,
+)
 from course_utils.pretrained import PRETRAINED_FOLDER, pretrained_names
 from course_utils.training import train
 from tools.shared.machine import machine_and_versions
@@ -65,7 +76,69 @@ def _nelbo(vae: VAE) -> dict[str, float]:
     return {"test_nelbo": round(parts["loss"], 3), "test_kl": round(parts["kl"], 3)}
 
 
+def _pictures() -> tuple[np.ndarray, np.ndarray]:
+    (x_train, _), _, _ = load_mnist()
+    return x_train, x_train
+
+
+def _small_and_large() -> tuple[np.ndarray, np.ndarray]:
+    x_train, _ = _pictures()
+    return downscale(x_train), x_train
+
+
+def _reconstruction(
+    model: keras.Model, prepare: Callable = lambda x: x, target: Callable = lambda x: x
+) -> dict[str, float]:
+    """MSE and BCE on the test digits, of a network from `prepare(x)` to `target(x)`."""
+    _, _, (x_test, _) = load_mnist(flat=len(model.input_shape) == 2)
+    x_hat = model.predict(prepare(x_test), batch_size=1000, verbose=0)
+    return {"test_mse": round(mse(target(x_test), x_hat), 6), "test_bce": round(bce(target(x_test), x_hat), 5)}
+
+
+def _mse_of_digits(model: keras.Model) -> dict[str, float]:
+    _, _, (x_test, _) = load_mnist(flat=True)
+    return {"test_mse": round(mse(x_test, model.predict(x_test, batch_size=1000, verbose=0)), 5)}
+
+
 RECIPES = {
+    "01.two": Recipe(
+        build=lambda: build_autoencoder([784, 256, 128, 2], code_activation="linear")[0],
+        sizes={"hidden": (256, 128), "code": 2},
+        training={"loss": "binary_crossentropy", "epochs": 120, "batch_size": 250, "learning_rate": 2e-3},
+        figures=_mse_of_digits,
+        data=lambda: flat_digits() * 2,
+    ),
+    "02.dense128": Recipe(
+        build=lambda: build_autoencoder([784, 128], code_activation="linear")[0],
+        data=lambda: 2 * flat_digits(),
+        training={"loss": "binary_crossentropy", "epochs": 30, "batch_size": 250, "learning_rate": 0.016},
+        figures=_reconstruction,
+    ),
+    "02.conv128": Recipe(
+        build=lambda: build_conv_autoencoder()[0],
+        data=_pictures,
+        training={"loss": "binary_crossentropy", "epochs": 30, "batch_size": 250, "learning_rate": 0.016},
+        figures=_reconstruction,
+    ),
+    "02.canvas": Recipe(
+        build=lambda: build_conv_autoencoder(size=44)[0],
+        data=lambda: 2 * (on_canvas(_pictures()[0]),),
+        training={"loss": "binary_crossentropy", "epochs": 30, "batch_size": 250, "learning_rate": 0.016},
+        figures=lambda model: _reconstruction(model, on_canvas, on_canvas),
+        sizes={"canvas": 44},
+    ),
+    "02.book": Recipe(
+        build=lambda: build_pooling_autoencoder()[0],
+        data=_pictures,
+        training={"loss": "binary_crossentropy", "epochs": 50, "batch_size": 128, "learning_rate": 0.01},
+        figures=_reconstruction,
+    ),
+    "02.upscaler": Recipe(
+        build=build_upscaler,
+        data=_small_and_large,
+        training={"loss": "binary_crossentropy", "epochs": 30, "batch_size": 128, "learning_rate": 0.01},
+        figures=lambda model: _reconstruction(model, downscale),
+    ),
     "06.vae20": Recipe(
         build=lambda: VAE(*build_vae_networks(hidden=(512, 256), latent=20)),
         sizes={"hidden": (512, 256), "latent": 20},

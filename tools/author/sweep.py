@@ -7,15 +7,30 @@ Each training is kept as soon as it has ended, so that an interrupted sweep goes
 """
 
 import argparse
+import functools
 import json
+import math
 import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
+
 from course_utils.backend import keras
+from course_utils.data import load_mnist
 from course_utils.devices import setup
-from course_utils.pretrained import CURVE_FOLDER
+from course_utils.evaluation import bce, fit_pca, mse, reconstruct_pca
+from course_utils.lessons import (
+    build_autoencoder,
+    build_conv_autoencoder,
+    build_pooling_autoencoder,
+    moved_at_random,
+    shift_right,
+)
+from course_utils.pretrained import CURVE_FOLDER, load_curve
+from course_utils.training import warm_up_and_cosine
+from tools.author.pretrain import flat_digits
 from tools.shared.machine import machine_and_versions
 from tools.shared.notebook_files import ROOT, replace_file
 
@@ -39,7 +54,205 @@ class Sweep:
         return json.loads(json.dumps({"x": self.x, "seeds": self.seeds, "settings": self.settings}))
 
 
-SWEEPS: dict[str, Sweep] = {}
+class SideBySide(keras.Model):
+    """Several networks of the same input that learn at the same time, each as if it were alone: Adam and Adadelta treat every
+    weight by itself, and the loss, a sum of binary cross-entropies, mixes no two networks."""
+
+    def __init__(self, networks: list[keras.Model]):
+        super().__init__()
+        self.networks = networks
+
+    def build(self, input_shape):
+        """Nothing is left to build."""
+
+    def call(self, x):
+        return [network(x) for network in self.networks]
+
+    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+        return sum(keras.ops.mean(keras.ops.binary_crossentropy(x, x_hat)) for x_hat in self(x))
+
+
+def _with_own_rates(optimizer_class, networks: list[keras.Model], rates: list):
+    """An optimizer in which each of the networks has a constant rate, or a schedule, of its own."""
+    rate_of = {}
+    for network, rate in zip(networks, rates, strict=True):
+        for weight in network.trainable_variables:
+            rate_of[id(weight)] = rate_of[id(weight.value)] = rate  # TensorFlow hands over its own variable
+
+    class Optimizer(optimizer_class):
+        def update_step(self, gradient, variable, learning_rate):
+            rate = rate_of[id(variable)]
+            rate = keras.ops.cast(rate(self.iterations) if callable(rate) else rate, variable.dtype)
+            super().update_step(gradient, variable, rate)
+
+    return Optimizer(learning_rate=1.0)
+
+
+def _steps(epochs: int, batch_size: int) -> int:
+    return epochs * math.ceil(len(flat_digits()[0]) / batch_size)
+
+
+PATIENCE = {"network": [784, 32], "code": "linear", "batch_size": 256, "highest rate of the cosine": 0.02}
+PATIENCE_EPOCHS = (1, 2, 5, 10, 20, 50)
+CONSTANT_RATES = {"Adadelta": (0.001, 1.0), "Adam": (0.001, 0.003, 0.01, 0.03)}
+
+
+@functools.cache
+def _patience(seed: int) -> dict[int, dict[str, float]]:
+    """Epochs → optimizer and rate → validation BCE, of trainings with constant rates, and with a cosine of that length."""
+    (x_train,), (_, (x_val, _), _) = flat_digits(), load_mnist(flat=True)
+    keras.utils.set_random_seed(seed)
+    batch_size, highest = PATIENCE["batch_size"], PATIENCE["highest rate of the cosine"]
+    cosines = [warm_up_and_cosine(highest, _steps(epochs, batch_size)) for epochs in PATIENCE_EPOCHS]
+    results = {epochs: {} for epochs in PATIENCE_EPOCHS}
+    for name, constant in CONSTANT_RATES.items():
+        rates = [*constant, *(cosines if name == "Adam" else [])]
+        networks = [build_autoencoder(PATIENCE["network"], PATIENCE["code"])[0] for _ in rates]
+        model = SideBySide(networks)
+        optimizer = _with_own_rates(getattr(keras.optimizers, name), networks, rates)
+        model.compile(optimizer=optimizer, jit_compile="auto")
+        for done, epochs in zip((0, *PATIENCE_EPOCHS), PATIENCE_EPOCHS, strict=False):
+            model.fit(x_train, batch_size=batch_size, initial_epoch=done, epochs=epochs, verbose=0)
+            errors = [bce(x_val, network.predict(x_val, batch_size=1000, verbose=0)) for network in networks]
+            labels = [f"{name}, {rate:g}" for rate in constant]
+            results[epochs] |= dict(zip(labels, errors, strict=False))
+            if name == "Adam":
+                results[epochs]["Adam, warm-up and cosine"] = errors[len(constant) + PATIENCE_EPOCHS.index(epochs)]
+    return results
+
+
+CODE_SIZE = {"network": [784, 384, 128, "size"], "code": "linear", "batch_size": 500, "highest rate": 0.005}
+CODE_SIZE_EPOCHS = {"autoencoder": 40, "autoencoder, a quarter of the epochs": 10}
+CODE_SIZES = (2, 4, 8, 16, 32, 64)
+
+
+@functools.cache
+def _code_size(seed: int) -> dict[int, dict[str, float]]:
+    """Size of the code → label → MSE on the validation digits, of deep autoencoders with a cosine of each length."""
+    (x_train,), (_, (x_val, _), _) = flat_digits(), load_mnist(flat=True)
+    keras.utils.set_random_seed(seed)
+    batch_size, hidden = CODE_SIZE["batch_size"], CODE_SIZE["network"][:-1]
+    cases = [(size, label) for size in CODE_SIZES for label in CODE_SIZE_EPOCHS]
+    networks = [build_autoencoder([*hidden, size], CODE_SIZE["code"])[0] for size, _ in cases]
+    steps = [_steps(CODE_SIZE_EPOCHS[label], batch_size) for _, label in cases]
+    rates = [warm_up_and_cosine(CODE_SIZE["highest rate"], n) for n in steps]
+    model = SideBySide(networks)
+    model.compile(optimizer=_with_own_rates(keras.optimizers.Adam, networks, rates), jit_compile="auto")
+    model.fit(x_train, batch_size=batch_size, epochs=max(CODE_SIZE_EPOCHS.values()), verbose=0)
+    results = {size: {} for size in CODE_SIZES}
+    for (size, label), network in zip(cases, networks, strict=True):
+        results[size][label] = mse(x_val, network.predict(x_val, batch_size=1000, verbose=0))
+    return results
+
+
+def _of_this_seed(train_all: Callable[[int], dict], x: float) -> dict[str, float]:
+    """One training gives the results for all x. NumPy's first draw names the seed, so that it is trained once per seed."""
+    return train_all(int(np.random.randint(2**31)))[x]  # noqa: NPY002
+
+
+# Lesson 02: networks with codes of 128 numbers, from and to pictures `(28, 28, 1)`.
+CODE_128 = {"code": 128, "epochs": 10, "batch_size": 250, "schedule": "warm-up and cosine"}
+CODE_128_RATES = (0.004, 0.008, 0.016, 0.032, 0.064, 0.128, 0.256)
+MOVED = 4  # pixels
+SHIFTS = range(MOVED + 1)
+
+
+def _code_128_networks() -> dict[str, keras.Model]:
+    """Label → a new network. The wide convolutional one has about as many parameters as the dense one."""
+    dense, _, _ = build_autoencoder([784, 128], code_activation="linear")
+    reshapes = keras.layers.Flatten(), keras.layers.Reshape((28, 28, 1))
+    return {
+        "dense": keras.Sequential([keras.Input((28, 28, 1)), reshapes[0], dense, reshapes[1]]),
+        "convolutional": build_conv_autoencoder()[0],
+        "convolutional, wide": build_conv_autoencoder(channels=(64, 140))[0],
+        "book": build_pooling_autoencoder()[0],
+    }
+
+
+def _fit_code_128(networks: dict, rates: dict, x_train: np.ndarray, after_epoch: Callable = lambda: None) -> None:
+    batch_size, epochs = CODE_128["batch_size"], CODE_128["epochs"]
+    steps = epochs * math.ceil(len(x_train) / batch_size)
+    schedules = [warm_up_and_cosine(rates[label], steps) for label in networks]
+    model = SideBySide(list(networks.values()))
+    model.compile(optimizer=_with_own_rates(keras.optimizers.Adam, model.networks, schedules), jit_compile="auto")
+    for epoch in range(epochs):
+        model.fit(x_train, batch_size=batch_size, initial_epoch=epoch, epochs=epoch + 1, verbose=0)
+        after_epoch()
+
+
+def _picture_errors(networks: dict, x: np.ndarray) -> dict[str, float]:
+    """Label → MSE; 1 for a training that diverged, which is more than that of any other network."""
+    errors = {label: mse(x, network.predict(x, batch_size=1000, verbose=0)) for label, network in networks.items()}
+    return {label: error if math.isfinite(error) else 1.0 for label, error in errors.items()}
+
+
+def _pca_error(x_train: np.ndarray, x: np.ndarray, n_components: int = 128) -> float:
+    flat_train, flat = x_train.reshape(len(x_train), -1), x.reshape(len(x), -1)
+    return mse(flat, reconstruct_pca(fit_pca(flat_train, n_components), flat))
+
+
+def best_rates(curve: dict) -> dict[str, float]:
+    """Label → the learning rate with the lowest mean error, of the curve "02.rates"."""
+    return {label: curve["x"][int(np.argmin(errors))] for label, errors in curve["mean"].items()}
+
+
+def _rates(rate: float) -> dict[str, float]:
+    (x_train, _), (x_val, _), _ = load_mnist()
+    networks = _code_128_networks()
+    _fit_code_128(networks, dict.fromkeys(networks, rate), x_train)
+    return _picture_errors(networks, x_val)
+
+
+def _shift(most: int) -> dict[str, float]:
+    """Validation MSE of every network at every shift, trained on digits that were moved by up to `most` pixels."""
+    (x_train, _), (x_val, _), _ = load_mnist()
+    x_train = moved_at_random(x_train, most, np.random.default_rng(np.random.randint(2**31)))  # noqa: NPY002
+    networks = _code_128_networks()
+    _fit_code_128(networks, best_rates(load_curve("02.rates")), x_train)
+    results = {}
+    for pixels in SHIFTS:
+        moved = shift_right(x_val, pixels)
+        errors = {"PCA": _pca_error(x_train, moved), **_picture_errors(networks, moved)}
+        results |= {f"{label}, {pixels} px": error for label, error in errors.items()}
+    return results
+
+
+def _few_digits(n: int) -> dict[str, float]:
+    """Lowest validation MSE after any epoch, of networks that see 55,000 pictures per epoch, drawn from `n` digits."""
+    (x_train, _), (x_val, _), _ = load_mnist()
+    rng = np.random.default_rng(np.random.randint(2**31))  # noqa: NPY002
+    few = x_train[rng.permutation(len(x_train))[:n]]
+    networks = _code_128_networks()
+    lowest = {"PCA": _pca_error(few, x_val, min(128, n - 1))}
+
+    def keep_lowest() -> None:
+        for label, error in _picture_errors(networks, x_val).items():
+            lowest[label] = min(lowest.get(label, error), error)
+
+    drawn = few if n == len(x_train) else few[rng.integers(n, size=len(x_train))]
+    _fit_code_128(networks, best_rates(load_curve("02.rates")), drawn, keep_lowest)
+    return lowest
+
+
+SWEEPS: dict[str, Sweep] = {
+    "01.patience": Sweep(
+        x=PATIENCE_EPOCHS,
+        measure=lambda epochs: _of_this_seed(_patience, epochs),
+        settings=PATIENCE,
+    ),
+    "01.code_size": Sweep(
+        x=CODE_SIZES,
+        measure=lambda size: _of_this_seed(_code_size, size),
+        settings={**CODE_SIZE, "epochs": CODE_SIZE_EPOCHS},
+    ),
+    "02.rates": Sweep(x=CODE_128_RATES, measure=_rates, settings={**CODE_128, "scored": "validation MSE"}, seeds=2),
+    "02.shift": Sweep(x=(0, MOVED), measure=_shift, settings={**CODE_128, "rates": "the best of 02.rates"}),
+    "02.few_digits": Sweep(
+        x=(100, 1_000, 10_000, 55_000),
+        measure=_few_digits,
+        settings={**CODE_128, "rates": "the best of 02.rates", "scored": "lowest validation MSE after any epoch"},
+    ),
+}
 
 
 def sweep(name: str) -> None:
