@@ -223,6 +223,17 @@ def noisy_copy(noise, x, seed):
     return np.concatenate([ops.convert_to_numpy(layer(part, training=True)) for part in parts])
 
 
+@keras.saving.register_keras_serializable(package="course")
+class AnyGaussianNoise(Noise):
+    """Gaussian noise of a strength between half of `amount` and `amount`, drawn anew for each picture."""
+
+    def corrupt(self, x):
+        one_each = (ops.shape(x)[0],) + (1,) * (len(x.shape) - 1)
+        share = keras.random.uniform(one_each, 0.5, 1.0, seed=self.seed_generator)
+        noise = keras.random.normal(ops.shape(x), seed=self.seed_generator)
+        return ops.clip(x + share * self.amount * noise, 0.0, 1.0)
+
+
 def build_conv_denoiser(noise):
     """Convolutional denoiser of flat pictures `(n, 784)`; `noise` is a layer for `(n, 28, 28, 1)`."""
     x = keras.Input((784,))
@@ -236,6 +247,64 @@ def build_conv_denoiser(noise):
     up = layers.Concatenate()([half, up])
     up = layers.Conv2DTranspose(1, 6, strides=2, padding="same", activation="sigmoid")(up)
     return keras.Model(x, layers.Flatten()(up))
+
+
+def two_convolutions(x, channels):
+    """Two 3×3 convolutions that keep the resolution."""
+    for _ in range(2):
+        x = layers.Conv2D(channels, 3, padding="same", activation="relu")(x)
+    return x
+
+
+def build_unet(noise):
+    """U-Net for flat pictures `(n, 784)`: down to 7×7 and up again, with a skip connection at each resolution."""
+    x = keras.Input((784,))
+    full = two_convolutions(layers.Reshape((28, 28, 1))(noise(x)), 24)
+    half = two_convolutions(layers.MaxPooling2D()(full), 48)
+    deep = two_convolutions(layers.MaxPooling2D()(half), 96)
+    deep = layers.Conv2D(96, 3, padding="same", activation="relu")(deep)
+    up = two_convolutions(layers.Concatenate()([half, layers.UpSampling2D()(deep)]), 48)
+    up = two_convolutions(layers.Concatenate()([full, layers.UpSampling2D()(up)]), 24)
+    pixels = layers.Conv2D(1, 3, padding="same", activation="sigmoid")(up)
+    return keras.Model(x, layers.Flatten()(pixels))
+
+
+def build_deep(noise, n_code):
+    """Noise (in training), then 784-800-`n_code`-800-784; returns the whole, the encoder and the decoder."""
+    encoder = keras.Sequential([keras.Input((784,)), layers.Dense(800, activation="relu"), layers.Dense(n_code)])
+    decoder = keras.Sequential([keras.Input((n_code,)), layers.Dense(800, activation="relu")])
+    decoder.add(layers.Dense(784, activation="sigmoid"))
+    x = keras.Input((784,))
+    return keras.Model(x, decoder(encoder(noise(x)))), encoder, decoder
+
+
+class TiedDenoiser(keras.Model):
+    """One hidden layer of sigmoid units whose weights the decoder uses again, transposed, as Vincent had it."""
+
+    def __init__(self, noise, n_units=100, **kwargs):
+        super().__init__(**kwargs)
+        self.noise = noise
+        small = keras.initializers.RandomNormal(stddev=0.01)
+        self.units = layers.Dense(n_units, activation="sigmoid", kernel_initializer=small)
+        self.bias = self.add_weight(shape=(784,), initializer="zeros", name="bias")
+
+    def call(self, x, training=False):
+        z = self.units(self.noise(x, training=training))
+        return ops.sigmoid(z @ ops.transpose(self.units.kernel) + self.bias)
+
+
+def filter_size(filters):
+    """Root mean square distance, in pixels, of a filter's squared weights `(n, 784)` from their center; the median filter's."""
+    share = np.square(filters) / np.square(filters).sum(axis=1, keepdims=True)
+    places = np.stack(np.divmod(np.arange(784), 28), axis=1)
+    centers = share @ places
+    spread = share @ np.square(places).sum(axis=1) - np.square(centers).sum(axis=1)
+    return float(np.median(np.sqrt(spread)))
+
+
+def codes_moved(z, share, rng):
+    """Codes `(n, d)`, each moved by `share` of the difference between two codes drawn at random."""
+    return (z + share * (rng.permutation(z) - rng.permutation(z))).astype("float32")
 
 
 # From notebooks/04_sparse_autoencoder.ipynb
@@ -620,6 +689,26 @@ class ConditionalVAE(VAE):
         mu, log_var = self.encoder([pictures, labels])
         x_hat = self.decoder([self.sampling([mu, log_var]), labels])
         return self.add_up(pictures, x_hat, mu, log_var)
+
+
+def draw_from_mixture(mixture, n, rng, temperature=1.0):
+    """`n` codes from a fitted mixture; the distances from the components' means are scaled by T.
+
+    `rng` is a NumPy generator. The codes come in random order, shape `(n, d)`.
+    """
+    component = rng.choice(len(mixture.weights_), size=n, p=mixture.weights_)
+    roots = np.linalg.cholesky(mixture.covariances_)[component]
+    noise = rng.normal(size=(n, roots.shape[-1]))
+    return mixture.means_[component] + temperature * np.einsum("nij,nj->ni", roots, noise)
+
+
+def variety(x, digits):
+    """Variance of the pixels of flat pictures within each digit: summed over pixels, mean over digits.
+
+    `digits` are the labels 0…9, shape `(n,)`. A digit that occurs less than twice counts as zero.
+    """
+    x, groups = np.asarray(x), [np.asarray(digits) == digit for digit in range(10)]
+    return float(np.mean([x[g].var(axis=0).sum() if g.sum() > 1 else 0.0 for g in groups]))
 
 
 def slant_degrees(x):

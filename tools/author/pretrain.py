@@ -25,16 +25,19 @@ from course_utils.devices import setup
 from course_utils.evaluation import bce, mse
 from course_utils.lessons import (
     VAE,
+    ConditionalVAE,
     build_autoencoder,
     build_conv_autoencoder,
     build_pooling_autoencoder,
     build_upscaler,
     build_vae_networks,
+    build_writer_networks,
     downscale,
     on_canvas,
 )
 from course_utils.pretrained import PRETRAINED_FOLDER, pretrained_names
 from course_utils.training import train
+from tools.author.stacked_writers import judged
 from tools.shared.machine import machine_and_versions
 from tools.shared.notebook_files import ROOT, replace_file
 
@@ -94,6 +97,21 @@ def _reconstruction(
     return {"test_mse": round(mse(target(x_test), x_hat), 6), "test_bce": round(bce(target(x_test), x_hat), 5)}
 
 
+def _pictures_with_labels() -> tuple[list[np.ndarray]]:
+    (x_train, y_train), _, _ = load_mnist(flat=True)
+    return ([x_train, np.eye(10, dtype="float32")[y_train]],)
+
+
+def _written(writer: ConditionalVAE) -> dict[str, float]:
+    """−ELBO of the test digits, and what the judge says about digits whose codes come from the prior N(0, I)."""
+    _, _, (x_test, y_test) = load_mnist(flat=True)
+    parts = writer.evaluate([x_test, np.eye(10)[y_test]], batch_size=1000, verbose=0, return_dict=True)
+    latent, wanted = writer.decoder.input_shape[0][-1], np.arange(10_000) % 10
+    results = judged(writer.decoder, np.random.default_rng(0).normal(size=(10_000, latent)), wanted)
+    figures = {"test_nelbo": parts["loss"], "test_kl": parts["kl"], **results}
+    return {name: round(float(value), 4) for name, value in figures.items() if "validation" not in name}
+
+
 RECIPES = {
     "01.two": Recipe(
         build=lambda: build_autoencoder([784, 256, 128, 2], code_activation="linear")[0],
@@ -138,6 +156,13 @@ RECIPES = {
         sizes={"hidden": (512, 256), "latent": 20},
         training={"epochs": 80, "batch_size": 200, "learning_rate": 3e-3},
         figures=_nelbo,
+    ),
+    "07.writer": Recipe(
+        build=lambda: ConditionalVAE(*build_writer_networks([480, 240], latent=16, n_labels=10)),
+        data=_pictures_with_labels,
+        sizes={"hidden": (480, 240), "latent": 16, "labels": 10},
+        training={"epochs": 120, "batch_size": 200, "learning_rate": 3e-3},
+        figures=_written,
     ),
 }
 

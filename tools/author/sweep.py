@@ -30,6 +30,7 @@ from course_utils.lessons import (
 )
 from course_utils.pretrained import CURVE_FOLDER, load_curve
 from course_utils.training import warm_up_and_cosine
+from tools.author import stacked_writers
 from tools.author.pretrain import flat_digits
 from tools.shared.machine import machine_and_versions
 from tools.shared.notebook_files import ROOT, replace_file
@@ -251,6 +252,18 @@ SWEEPS: dict[str, Sweep] = {
         x=(100, 1_000, 10_000, 55_000),
         measure=_few_digits,
         settings={**CODE_128, "rates": "the best of 02.rates", "scored": "lowest validation MSE after any epoch"},
+    ),
+    "07.temperature": Sweep(
+        x=stacked_writers.TEMPERATURES,
+        measure=stacked_writers.over_temperature,
+        settings={**stacked_writers.SETTINGS, **stacked_writers.JUDGED},
+        seeds=stacked_writers.N_SEEDS,
+    ),
+    "07.beta": Sweep(
+        x=(0.3, 1, 3),
+        measure=stacked_writers.over_beta,
+        settings={**stacked_writers.SETTINGS, **stacked_writers.JUDGED},
+        seeds=stacked_writers.N_SEEDS,
     ),
 }
 
