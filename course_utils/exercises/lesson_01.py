@@ -1,56 +1,88 @@
 """Checks of the exercises of lesson 01."""
 
 import inspect
+import itertools
 
 import numpy as np
 
 from course_utils.backend import keras
 from course_utils.exercises.registry import register_exercise, require
 
-
-def _stack(sizes: list[int]) -> keras.Model:
-    return keras.Sequential([keras.Input((sizes[0],)), *(keras.layers.Dense(size) for size in sizes[1:])])
+# How far a shift of one pixel to the right moves the code, as a percentage of the distance to another digit's code.
+SHIFT_IN_CODE = (25, 55)
+SHIFT_IN_PIXELS = 60
 
 
 @register_exercise(
-    "01.parameters",
-    hints=("a dense layer from n to m units has one weight per pair and one bias per output unit.",),
+    "01.predict_shift",
+    hints=(
+        "a dense network does not know which pixels are neighbors: a moved digit is to it a picture with other pixels.",
+        f"in pixels the shift is about {SHIFT_IN_PIXELS} % of the way to another digit; the code follows the pixels, but softer.",
+    ),
 )
-def _parameters(count_parameters) -> None:
-    for sizes in ([784, 32, 784], [784, 128, 64, 32, 64, 128, 784], [5, 1]):
-        answer = count_parameters(sizes)
+def _predict_shift(prediction) -> None:
+    low, high = SHIFT_IN_CODE
+    require(isinstance(prediction, (int, float)) and 0 <= prediction <= 100, "expected a percentage, 0 to 100.")
+    require(
+        prediction >= low,
+        f"the code moves further than {prediction} %: the network does not see that it is the same digit.",
+    )
+    require(prediction <= high, f"the code moves less than {prediction} %: a moved digit still resembles itself.")
+
+
+@register_exercise(
+    "01.tied_parameters",
+    hints=(
+        "list the arrays that the network has: which of them exist once, and which in both halves?",
+        "only matrices are shared. Every layer has a bias of its own, with one number per output of that layer.",
+        "from n to m units: n * m weights that count once, m biases in the encoder, n biases in the decoder.",
+    ),
+)
+def _tied_parameters(tied_parameters) -> None:
+    for sizes in ([784, 32], [784, 384, 32], [5, 4, 3, 2]):
+        answer = tied_parameters(sizes)
         require(answer is not None, "the function returns nothing; it should return a number.")
-        expected = _stack(sizes).count_params()
+        layers = list(itertools.pairwise(sizes))
+        matrices, biases = sum(n * m for n, m in layers), sum(n + m for n, m in layers)
         require(
-            answer == expected,
-            f"for the layers {sizes} it says {answer}, but Keras counts {expected} (a difference of {answer - expected}).",
+            answer == matrices + biases,
+            f"for the sizes {sizes} it says {answer}; the difference from the right number is {answer - matrices - biases}.",
         )
 
 
 @register_exercise(
     "01.hardest",
-    hints=("average the squared difference over the pixels of each image (axis 1), then sort with np.argsort.",),
+    hints=(
+        "first one error per picture: over which axis do you average?",
+        "compare the digits by the mean error of their pictures, as some digits are more frequent than others.",
+        "for each digit: error[y == digit].mean(), where error = np.square(x - x_hat).mean(axis=1).",
+    ),
 )
-def _hardest(hardest_images) -> None:
+def _hardest(hardest_digit) -> None:
     rng = np.random.default_rng(0)
-    x = rng.uniform(size=(6, 9)).astype("float32")
-    # Squared errors per image by construction: 0, 0.04, 0.16, 0.01, 0.09, 0.25; one of them is too dark, not too bright.
-    offsets = np.array([0.0, 0.2, -0.4, 0.1, 0.3, 0.5], dtype="float32")
-    answer = hardest_images(x, x + offsets[:, np.newaxis], 3)
-    require(answer is not None, "the function returns nothing; it should return the indices of the images.")
-    answer = np.asarray(answer)
-    require(answer.shape == (3,), f"asked for 3 of 6 images, it returned an array of shape {answer.shape}.")
-    require(
-        answer.tolist() == [5, 2, 4],
-        f"in a test with known errors the three hardest images are 5, 2, 4, in this order; it returned {answer.tolist()}.",
-    )
+    # Squared errors by construction: digit 3 has the largest mean, 7 the worst picture, 1 the largest sum, and 5 the largest
+    # mean of errors without the square, as its pictures are too bright everywhere and those of 3 too bright and too dark.
+    y = np.array([3, 3, 7, 7, 7, 5, 5, *[1] * 12])
+    offsets = np.array([0.4, -0.4, 0.55, 0.0, 0.1, 0.3, 0.3, *[0.25] * 12], dtype="float32")
+    order = rng.permutation(len(y))
+    x = rng.uniform(size=(len(y), 9)).astype("float32")
+    answer = hardest_digit(x, x + offsets[order, np.newaxis], y[order])
+    require(answer is not None, "the function returns nothing; it should return a digit.")
+    require(np.ndim(answer) == 0, f"expected one digit; it returned {answer!r}.")
+    reasons = {
+        7: "that is the digit of the single worst picture; others of the same digit are easy.",
+        1: "that digit is the most frequent: its errors have the largest sum, but not the largest mean.",
+        5: "without the square, pixels that are too bright and too dark cancel.",
+    }
+    require(answer == 3, f"in a test with known errors it says {answer}. " + reasons.get(int(answer), "Expected 3."))
 
 
 @register_exercise(
     "01.tied",
     hints=(
-        "keep the encoder's layer, not its numbers: multiply by ops.transpose(self.dense.kernel) inside call, and create "
-        "only the bias with self.add_weight.",
+        "after a training step, both halves have to use the same numbers: does your layer keep numbers, or the layer that has them?",
+        "create only the bias in build, with self.add_weight; its length is the number of inputs of the encoder's layer.",
+        "in call: ops.matmul(z, ops.transpose(self.dense.kernel)) + self.bias, then the activation.",
     ),
 )
 def _tied(tied_dense) -> None:

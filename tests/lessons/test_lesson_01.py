@@ -1,13 +1,97 @@
-"""What lesson 01 defines for the others."""
+"""What lesson 01 defines, and the trainings that it loads."""
 
+import keras
 import numpy as np
 import pytest
 
 from course_utils import lessons
+from course_utils.exercises.lesson_01 import SHIFT_IN_CODE
+from course_utils.exercises.registry import what_is_missing
+from tools.author import sweep
 
 
 @pytest.mark.parametrize("shape", [(3, 4), (3, 2, 2)])
-def test_signed_pictures_show_zero_as_grey_and_each_array_by_its_own_largest(shape):
+def test_signed_pictures_show_zero_as_gray_and_each_array_by_its_own_largest(shape):
     arrays = np.array([[0.0, 1, -2, 0.5], [30, 0, 0, -15], [0, 0, 0, 0]]).reshape(shape)
     expected = np.array([[0.5, 0.75, 0, 0.625], [1, 0.5, 0.5, 0.25], [0.5] * 4]).reshape(shape)
     np.testing.assert_allclose(lessons.signed_pictures(arrays), expected)
+
+
+def test_an_autoencoder_is_its_encoder_and_then_its_decoder():
+    autoencoder, encoder, decoder = lessons.build_autoencoder([6, 5, 2], "linear")
+    assert [weight.shape for weight in autoencoder.weights] == [(6, 5), (5,), (5, 2), (2,), (2, 5), (5,), (5, 6), (6,)]
+    x = np.random.default_rng(0).uniform(size=(3, 6)).astype("float32")
+    x_hat = decoder(encoder(x))
+    np.testing.assert_allclose(autoencoder(x), x_hat, rtol=1e-5)
+    hidden = [layer.activation.__name__ for layer in (encoder.layers[0], decoder.layers[0])]
+    assert hidden == ["relu", "relu"]
+    assert [model.layers[-1].activation.__name__ for model in (encoder, decoder)] == ["linear", "sigmoid"]
+
+
+def test_codes_are_rounded_to_multiples_of_the_step():
+    codes = np.random.default_rng(0).normal(size=(50, 3))
+    step = np.array([0.5, 0.1, 2.0])
+    rounded, _ = lessons.rounded_codes(codes, codes, step)
+    assert rounded.dtype == np.float32
+    assert np.all(np.abs(rounded - codes) <= step / 2 + 1e-6)
+    np.testing.assert_allclose(rounded / step, np.round(rounded / step), atol=1e-5)
+
+
+def test_a_code_takes_the_bits_of_its_values_probabilities():
+    # The first number is one of four values that are equally frequent, 2 bits; the second is always the same, 0 bits.
+    train = np.stack([np.arange(40_000) % 4, np.zeros(40_000)], axis=1)
+    codes = np.array([[0.0, 0.0], [3.0, 0.0]])
+    _, n_bytes = lessons.rounded_codes(codes, train, 1)
+    assert n_bytes == pytest.approx(2 / 8, rel=1e-3)
+
+
+def test_a_value_that_was_never_seen_takes_many_bits_but_not_infinitely_many():
+    train = np.repeat([[0.0], [2.0]], 500, axis=0)
+    counts = np.array([500.5, 0.5, 500.5])
+    for value, count in [(0.0, 500.5), (1.0, 0.5), (2.0, 500.5)]:
+        _, n_bytes = lessons.rounded_codes(np.array([[value]]), train, 1)
+        assert n_bytes == pytest.approx(-np.log2(count / counts.sum()) / 8)
+    _, outside = lessons.rounded_codes(np.array([[7.0]]), train, 1)
+    assert np.isfinite(outside)
+    assert outside > 1
+
+
+@pytest.mark.parametrize("answer", [SHIFT_IN_CODE[0] - 5, SHIFT_IN_CODE[1] + 5, "far", 140])
+def test_a_prediction_outside_the_measured_range_is_refused(answer):
+    assert what_is_missing("01.predict_shift", answer)
+    assert what_is_missing("01.predict_shift", sum(SHIFT_IN_CODE) / 2) is None
+
+
+def test_networks_side_by_side_learn_as_if_each_were_alone():
+    x = np.random.default_rng(0).uniform(size=(64, 6)).astype("float32")
+    rates = (0.001, 0.01)
+
+    def networks():
+        keras.utils.set_random_seed(3)
+        return [lessons.build_autoencoder([6, 2], "linear")[0] for _ in rates]
+
+    together = networks()
+    model = sweep.SideBySide(together)
+    model.compile(optimizer=sweep._with_own_rates(keras.optimizers.Adam, together, rates))
+    model.fit(x, batch_size=64, epochs=3, verbose=0)
+    for network, alone, rate in zip(together, networks(), rates, strict=True):
+        alone.compile(optimizer=keras.optimizers.Adam(rate), loss="binary_crossentropy")
+        alone.fit(x, x, batch_size=64, epochs=3, verbose=0)
+        for weight, expected in zip(network.get_weights(), alone.get_weights(), strict=True):
+            np.testing.assert_allclose(weight, expected, atol=1e-5)
+
+
+def test_one_training_serves_all_points_of_a_sweep():
+    trained = []
+
+    def train_all(seed):
+        trained.append(seed)
+        return {1: {"error": seed}, 2: {"error": -seed}}
+
+    keras.utils.set_random_seed(5)
+    first = sweep._of_this_seed(train_all, 1)
+    keras.utils.set_random_seed(5)
+    assert sweep._of_this_seed(train_all, 2) == {"error": -first["error"]}
+    keras.utils.set_random_seed(6)
+    assert sweep._of_this_seed(train_all, 1) != first
+    assert trained[0] == trained[1] != trained[2]
