@@ -35,12 +35,28 @@ def build_autoencoder(sizes, code_activation="relu", output_activation="sigmoid"
 
 
 def signed_pictures(arrays):
-    """Arrays `(n, ...)` of any numbers as pictures: grey is zero, white positive, black negative.
+    """Arrays `(n, ...)` of any numbers as pictures: gray is zero, white positive, black negative.
 
-    Each is divided by its own largest absolute value; one of zeros stays grey.
+    Each is divided by its own largest absolute value; one of zeros stays gray.
     """
     largest = np.abs(arrays).max(axis=tuple(range(1, arrays.ndim)), keepdims=True)
     return 0.5 + 0.5 * arrays / np.maximum(largest, 1e-9)
+
+
+def rounded_codes(codes, train_codes, step):
+    """Codes `(n, d)` rounded to multiples of `step`, and the bytes per row that they take.
+
+    A value of probability p takes −log₂ p bits. For each of the d numbers, p is counted in the
+    rounded `train_codes`, with half a count added to each value, so that none is impossible.
+    `step` is one number, or one for each of the d.
+    """
+    q_train, q = (np.round(part / step).astype(int) for part in (train_codes, codes))
+    low = np.minimum(q_train.min(axis=0), q.min(axis=0))
+    bits = 0.0
+    for seen, column in zip((q_train - low).T, (q - low).T, strict=True):
+        counts = np.bincount(seen, minlength=column.max() + 1) + 0.5
+        bits -= np.log2(counts / counts.sum())[column].sum()
+    return (q * step).astype("float32"), bits / 8 / len(q)
 
 
 # From notebooks/02_convolutional_autoencoder.ipynb
@@ -407,6 +423,79 @@ def topk_code(k, n_code=1024):
     )
 
 
+def stroke_windows(x, n, seed=None, width=3.5):
+    """`n` small pieces of ink: random pictures of `x`, dimmed around a random inked pixel."""
+    rng = np.random.default_rng(seed)
+    rows, columns = np.mgrid[:28, :28]
+    windows = np.empty((n, 784), dtype="float32")
+    for i, picture in enumerate(x[rng.choice(len(x), n)].reshape(-1, 28, 28)):
+        row, column = rng.choice(np.argwhere(picture > 0.5))
+        distance = (rows - row) ** 2 + (columns - column) ** 2
+        windows[i] = (picture * np.exp(-distance / (2 * width**2))).ravel()
+    return windows
+
+
+@keras.saving.register_keras_serializable(package="course")
+class Strokes(layers.Layer):
+    """Draws flat pictures as sums of at most `k` of its `n_parts` parts (matching pursuit)."""
+
+    def __init__(self, n_parts=1024, k=12, n_adjust=10, **kwargs):
+        super().__init__(**kwargs)
+        self.n_parts, self.k, self.n_adjust = n_parts, k, n_adjust
+
+    def build(self, shape):
+        self.kernel = self.add_weight(shape=(self.n_parts, shape[-1]), initializer="uniform")
+
+    def parts(self):
+        """The parts, shape `(n_parts, pixels)`: no negative ink, and each of length 1."""
+        ink = ops.relu(self.kernel)
+        return ink / (ops.norm(ink, axis=1, keepdims=True) + 1e-6)
+
+    def pursue(self, x, k=None):
+        """Which `k` parts draw `x`, in which order, and how strongly.
+
+        Returns `units` and `z`, both of shape `(n, k)`, and the chosen parts `(n, k, pixels)`.
+        """
+        parts = self.parts()
+        frozen = ops.stop_gradient(ops.transpose(parts))
+        rest, free, units, z, chosen = x, 1.0, [], [], []
+        for _ in range(k or self.k):
+            fit = ops.relu(ops.matmul(ops.stop_gradient(rest), frozen)) * free
+            unit = ops.argmax(fit, axis=1)
+            part = ops.take(parts, unit, axis=0)
+            strength = ops.relu(ops.sum(rest * part, axis=1, keepdims=True))
+            rest = rest - strength * part
+            free = free * (1 - ops.one_hot(unit, self.n_parts))
+            units, z, chosen = [*units, unit], [*z, strength], [*chosen, part]
+        units, z, chosen = ops.stack(units, axis=1), ops.concatenate(z, axis=1), ops.stack(chosen, axis=1)
+        return units, self.adjust(x, z, chosen), chosen
+
+    def adjust(self, x, z, chosen):
+        """Improve all strengths together: gradient steps on the squared error, none below zero."""
+        overlaps = ops.matmul(chosen, ops.transpose(chosen, (0, 2, 1)))
+        step = 1 / ops.stop_gradient(ops.max(ops.sum(overlaps, axis=2), axis=1, keepdims=True))
+        for _ in range(self.n_adjust):
+            rest = x - ops.sum(z[..., None] * chosen, axis=1)
+            z = ops.relu(z + step * ops.sum(chosen * rest[:, None], axis=2))
+        return z
+
+    def call(self, x):
+        _, z, chosen = self.pursue(x)
+        return ops.sum(z[..., None] * chosen, axis=1)
+
+    def get_config(self):
+        settings = {"n_parts": self.n_parts, "k": self.k, "n_adjust": self.n_adjust}
+        return {**super().get_config(), **settings}
+
+
+def build_strokes(windows, k=12):
+    """A model whose only layer draws with `k` parts that start as the given `windows`."""
+    x = keras.Input((windows.shape[1],))
+    model = keras.Model(x, Strokes(len(windows), k, name="strokes")(x))
+    model.set_weights([windows])
+    return model
+
+
 def describe_code(z):
     """How sparse a code of shape `(n, units)` is: a dict with `active`, `mean` and `dead`.
 
@@ -426,10 +515,12 @@ def contractive_penalty(h, kernel):
     """Squared Frobenius norm of the Jacobian of h = sigmoid(x W + b), for each picture.
 
     `h` has the shape `(n, units)`, `kernel` is W with the shape `(inputs, units)`; the
-    result has the shape `(n,)`. It holds for a single sigmoid layer only.
+    result has the shape `(n,)`. Both may have more axes in front, for many networks at once.
+    It holds for a single sigmoid layer only.
     """
-    squared_slope = ops.square(h * (1 - h))
-    return ops.sum(squared_slope * ops.sum(ops.square(kernel), axis=0), axis=-1)
+    squared_slopes = ops.square(h * (1 - h))
+    squared_columns = ops.sum(ops.square(kernel), axis=-2, keepdims=True)
+    return ops.sum(squared_slopes * squared_columns, axis=-1)
 
 
 @keras.saving.register_keras_serializable(package="course")
@@ -455,10 +546,10 @@ def estimate_squared_norm(encoder, x, v, epsilon=0.01):
     """Estimate the squared Frobenius norm of any encoder's Jacobian, for each picture.
 
     `x` and `v` have the same shape `(n, ...)`; the entries of `v` are independent with mean
-    0 and variance 1. Returns `‖(f(x + εv) − f(x)) / ε‖²` with the shape `(n,)`: one draw,
-    whose mean over many `v` is the squared norm, up to terms of the order ε².
+    0 and variance 1. Returns `‖(f(x + εv) − f(x − εv)) / 2ε‖²` with the shape `(n,)`: one
+    draw, whose mean over many `v` is the squared norm, up to an error of the order ε².
     """
-    difference = (encoder(x + epsilon * v) - encoder(x)) / epsilon
+    difference = (encoder(x + epsilon * v) - encoder(x - epsilon * v)) / (2 * epsilon)
     return ops.sum(ops.square(difference), axis=tuple(range(1, len(difference.shape))))
 
 
@@ -481,6 +572,17 @@ def jacobian_by_autodiff(encoder, x):
         import torch.func as transform
     jacobian = transform.jacrev(lambda x: encoder(x[None])[0])
     return ops.convert_to_numpy(jacobian(ops.convert_to_tensor(x)))
+
+
+def build_one_layer_autoencoder(code_layer, disturb=None):
+    """784 → `code_layer` → 784; returns the autoencoder and its encoder.
+
+    `disturb` is a layer that changes the pictures in training, such as `GaussianNoise`.
+    """
+    x = keras.Input((784,))
+    encoder = keras.Model(x, code_layer(x))
+    z = encoder(disturb(x) if disturb else x)
+    return keras.Model(x, layers.Dense(784, activation="sigmoid")(z)), encoder
 
 
 # From notebooks/06_variational_autoencoder.ipynb
@@ -519,8 +621,8 @@ class Sampling(layers.Layer):
         return {**super().get_config(), "seed": self.seed}
 
 
-def build_vae_networks(hidden, latent, n_pixels=784):
-    """Dense encoder and decoder of a VAE, with the ReLU layers `hidden` (decoder: in reverse).
+def build_vae_networks(hidden, latent, n_pixels=784, activation="relu"):
+    """Dense encoder and decoder of a VAE, with the layers `hidden` (decoder: in reverse).
 
     The encoder takes flat pictures `(n, n_pixels)` and gives `[mu, log_var]`, each of shape
     `(n, latent)`; the decoder takes codes `(n, latent)` and gives pixels in [0, 1].
@@ -528,14 +630,14 @@ def build_vae_networks(hidden, latent, n_pixels=784):
     x = keras.Input((n_pixels,))
     h = x
     for size in hidden:
-        h = layers.Dense(size, activation="relu")(h)
+        h = layers.Dense(size, activation=activation)(h)
     mu = layers.Dense(latent, name="mu")(h)
     small_noise = keras.initializers.Constant(-3.0)
     log_var = layers.Dense(latent, name="log_var", bias_initializer=small_noise)(h)
     encoder = keras.Model(x, [mu, log_var], name="encoder")
     decoder = keras.Sequential([keras.Input((latent,))], name="decoder")
     for size in reversed(hidden):
-        decoder.add(layers.Dense(size, activation="relu"))
+        decoder.add(layers.Dense(size, activation=activation))
     decoder.add(layers.Dense(n_pixels, activation="sigmoid"))
     return encoder, decoder
 
