@@ -22,17 +22,21 @@ import numpy as np
 from course_utils.backend import keras
 from course_utils.data import load_mnist
 from course_utils.devices import setup
-from course_utils.evaluation import bce, mse
+from course_utils.evaluation import bce, build_judge, judge_accuracy, load_judge, mse, psnr
 from course_utils.lessons import (
     VAE,
+    AnyGaussianNoise,
     ConditionalVAE,
+    GaussianNoise,
     build_autoencoder,
     build_conv_autoencoder,
     build_pooling_autoencoder,
+    build_unet,
     build_upscaler,
     build_vae_networks,
     build_writer_networks,
     downscale,
+    noisy_copy,
     on_canvas,
 )
 from course_utils.pretrained import PRETRAINED_FOLDER, pretrained_names
@@ -97,6 +101,39 @@ def _reconstruction(
     return {"test_mse": round(mse(target(x_test), x_hat), 6), "test_bce": round(bce(target(x_test), x_hat), 5)}
 
 
+# Lesson 03: each picture gets Gaussian noise of a strength of its own between half of this and this.
+STRONGEST_NOISE = 1.0
+
+
+def _noisy_judge() -> keras.Model:
+    """The course's judge, untrained, behind noise. Its weights are those of `build_judge`: the noise has none."""
+    before = [keras.Input((784,)), AnyGaussianNoise(STRONGEST_NOISE), keras.layers.Reshape((28, 28, 1))]
+    return keras.Sequential([*before, build_judge()])
+
+
+def _digits_and_labels() -> tuple[np.ndarray, np.ndarray]:
+    (x_train, y_train), _, _ = load_mnist(flat=True)
+    return x_train, y_train
+
+
+def _restoration(denoiser: keras.Model) -> dict[str, float]:
+    """PSNR of restored test digits at both strengths of noise, and the share that the judge reads."""
+    _, _, (x_test, y_test) = load_mnist(flat=True)
+    figures, judge = {}, load_judge()
+    for label, sigma in [("gauss05", 0.5), ("gauss10", 1.0)]:
+        x_hat = denoiser.predict(noisy_copy(GaussianNoise(sigma), x_test, seed=2), batch_size=500, verbose=0)
+        figures[f"{label}.psnr_db"] = round(psnr(x_test, x_hat), 3)
+        figures[f"{label}.judge_accuracy"] = round(judge_accuracy(judge, x_hat, y_test), 4)
+    return figures
+
+
+def _noisy_reading(model: keras.Model) -> dict[str, float]:
+    """Share of noisy test digits that the classifier at the end of `model` reads."""
+    _, _, (x_test, y_test) = load_mnist(flat=True)
+    noisy = {label: noisy_copy(GaussianNoise(s), x_test, seed=2) for label, s in [("gauss05", 0.5), ("gauss10", 1.0)]}
+    return {f"{label}.accuracy": round(judge_accuracy(model.layers[-1], x, y_test), 4) for label, x in noisy.items()}
+
+
 def _pictures_with_labels() -> tuple[list[np.ndarray]]:
     (x_train, y_train), _, _ = load_mnist(flat=True)
     return ([x_train, np.eye(10, dtype="float32")[y_train]],)
@@ -151,10 +188,24 @@ RECIPES = {
         training={"loss": "binary_crossentropy", "epochs": 30, "batch_size": 128, "learning_rate": 0.01},
         figures=lambda model: _reconstruction(model, downscale),
     ),
+    "03.unet": Recipe(
+        build=lambda: build_unet(AnyGaussianNoise(STRONGEST_NOISE)),
+        sizes={"strongest noise": STRONGEST_NOISE},
+        data=lambda: 2 * flat_digits(),
+        training={"loss": "binary_crossentropy", "epochs": 30, "batch_size": 125, "learning_rate": 2e-3},
+        figures=_restoration,
+    ),
+    "03.noisy_judge": Recipe(
+        build=_noisy_judge,
+        sizes={"strongest noise": STRONGEST_NOISE},
+        data=_digits_and_labels,
+        training={"loss": "sparse_categorical_crossentropy", "epochs": 15, "batch_size": 125, "learning_rate": 4e-3},
+        figures=_noisy_reading,
+    ),
     "06.vae20": Recipe(
-        build=lambda: VAE(*build_vae_networks(hidden=(512, 256), latent=20)),
-        sizes={"hidden": (512, 256), "latent": 20},
-        training={"epochs": 80, "batch_size": 200, "learning_rate": 3e-3},
+        build=lambda: VAE(*build_vae_networks(hidden=(400, 200), latent=20, activation="silu")),
+        sizes={"hidden": (400, 200), "latent": 20, "activation": "silu"},
+        training={"epochs": 120, "batch_size": 200, "learning_rate": 3e-3},
         figures=_nelbo,
     ),
     "07.writer": Recipe(

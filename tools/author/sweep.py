@@ -20,17 +20,23 @@ import numpy as np
 from course_utils.backend import keras
 from course_utils.data import load_mnist
 from course_utils.devices import setup
-from course_utils.evaluation import bce, fit_pca, mse, reconstruct_pca
+from course_utils.evaluation import bce, fit_pca, judge_accuracy, load_judge, mse, psnr, reconstruct_pca
 from course_utils.lessons import (
+    GaussianNoise,
+    TiedDenoiser,
     build_autoencoder,
     build_conv_autoencoder,
+    build_deep,
     build_pooling_autoencoder,
+    codes_moved,
+    filter_size,
     moved_at_random,
+    noisy_copy,
     shift_right,
 )
 from course_utils.pretrained import CURVE_FOLDER, load_curve
 from course_utils.training import warm_up_and_cosine
-from tools.author import stacked_writers
+from tools.author import stacked_vaes, stacked_writers
 from tools.author.pretrain import flat_digits
 from tools.shared.machine import machine_and_versions
 from tools.shared.notebook_files import ROOT, replace_file
@@ -235,6 +241,76 @@ def _few_digits(n: int) -> dict[str, float]:
     return lowest
 
 
+# Lesson 03: narrow and wide codes, trained to copy clean digits or to restore noisy ones.
+class DenoisersSideBySide(SideBySide):
+    """As `SideBySide`, with the noise that the networks have in training only."""
+
+    def call(self, x, training=False):
+        return [network(x, training=training) for network in self.networks]
+
+    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+        return sum(keras.ops.mean(keras.ops.binary_crossentropy(x, x_hat)) for x_hat in y_pred)
+
+
+def _fit_denoisers(networks: list, epochs: list, settings: dict) -> None:
+    """Train each network for its number of epochs."""
+    batch_size, highest = settings["batch_size"], settings["highest rate"]
+    schedules = [warm_up_and_cosine(highest, _steps(n, batch_size)) for n in epochs]
+    model = DenoisersSideBySide(networks)
+    model.compile(optimizer=_with_own_rates(keras.optimizers.Adam, networks, schedules), jit_compile="auto")
+    model.fit(flat_digits()[0], batch_size=batch_size, epochs=max(epochs), verbose=0)
+
+
+CODE_AND_TASK = {"network": [784, 800, "size", 800, 784], "noise": 0.5, "batch_size": 250, "highest rate": 0.002}
+CODE_AND_TASK_EPOCHS = {"": 30, ", a third of the epochs": 10}
+CODE_AND_TASK_SIZES = (8, 32, 128, 800)
+MOVES = (0.0, 0.25, 0.5, 0.75, 1.0)
+
+
+@functools.cache
+def _code_and_task(seed: int) -> dict[int, dict[str, float]]:
+    """Size of the code → what was trained, how it was scored → PSNR on validation digits, and what the codes are like."""
+    _, (x_val, y_val), _ = load_mnist(flat=True)
+    keras.utils.set_random_seed(seed)
+    rng, judge, sigma = np.random.default_rng(seed), load_judge(), CODE_AND_TASK["noise"]
+    inputs = {"clean": x_val, "noisy": noisy_copy(GaussianNoise(sigma), x_val, seed=1)}
+    cases = [(size, task, label) for size in CODE_AND_TASK_SIZES for task in inputs for label in CODE_AND_TASK_EPOCHS]
+    built = [build_deep(GaussianNoise(sigma if task == "noisy" else 0.0), size) for size, task, _ in cases]
+    _fit_denoisers([b[0] for b in built], [CODE_AND_TASK_EPOCHS[label] for _, _, label in cases], CODE_AND_TASK)
+    results: dict[int, dict[str, float]] = {size: {} for size in CODE_AND_TASK_SIZES}
+    for (size, task, label), (network, encoder, decoder) in zip(cases, built, strict=True):
+        found = results[size]
+        for name, x in inputs.items():
+            x_hat = network.predict(x, batch_size=1000, verbose=0)
+            found[f"trained on {task}, tested on {name}{label}"] = psnr(x_val, x_hat)
+        if label:
+            continue
+        z, z_noisy = (encoder.predict(x, batch_size=1000, verbose=0) for x in inputs.values())
+        others = np.linalg.norm(z - rng.permutation(z), axis=1).mean()
+        found[f"trained on {task}, shift of codes by noise"] = np.linalg.norm(z_noisy - z, axis=1).mean() / others
+        z = z_noisy if task == "noisy" else z  # the codes that the decoder was trained with
+        for share in MOVES:
+            x_hat = decoder.predict(codes_moved(z, share, rng), batch_size=1000, verbose=0)
+            found[f"trained on {task}, read after a move of {share}"] = judge_accuracy(judge, x_hat, y_val)
+    return results
+
+
+FILTERS = {"network": [784, 100, 784], "weights": "tied", "epochs": 20, "batch_size": 250, "highest rate": 0.01}
+FILTER_NOISES = (0.0, 0.25, 0.5, 0.75, 1.0)
+
+
+@functools.cache
+def _filters(seed: int) -> dict[float, dict[str, float]]:
+    """Strength of the noise → the size of what the units of one layer look for."""
+    keras.utils.set_random_seed(seed)
+    networks = [TiedDenoiser(GaussianNoise(sigma)) for sigma in FILTER_NOISES]
+    for network in networks:
+        network(flat_digits()[0][:1])  # it builds itself
+    _fit_denoisers(networks, [FILTERS["epochs"]] * len(networks), FILTERS)
+    kernels = [keras.ops.convert_to_numpy(network.units.kernel) for network in networks]
+    return {sigma: {"size": filter_size(w.T)} for sigma, w in zip(FILTER_NOISES, kernels, strict=True)}
+
+
 SWEEPS: dict[str, Sweep] = {
     "01.patience": Sweep(
         x=PATIENCE_EPOCHS,
@@ -253,6 +329,16 @@ SWEEPS: dict[str, Sweep] = {
         measure=_few_digits,
         settings={**CODE_128, "rates": "the best of 02.rates", "scored": "lowest validation MSE after any epoch"},
     ),
+    "03.code_and_task": Sweep(
+        x=CODE_AND_TASK_SIZES,
+        measure=lambda size: _of_this_seed(_code_and_task, size),
+        settings={**CODE_AND_TASK, "epochs": CODE_AND_TASK_EPOCHS},
+    ),
+    "03.filters": Sweep(
+        x=FILTER_NOISES,
+        measure=lambda sigma: _of_this_seed(_filters, sigma),
+        settings=FILTERS,
+    ),
     "07.temperature": Sweep(
         x=stacked_writers.TEMPERATURES,
         measure=stacked_writers.over_temperature,
@@ -264,6 +350,24 @@ SWEEPS: dict[str, Sweep] = {
         measure=stacked_writers.over_beta,
         settings={**stacked_writers.SETTINGS, **stacked_writers.JUDGED},
         seeds=stacked_writers.N_SEEDS,
+    ),
+    "06.rates": Sweep(
+        x=stacked_vaes.RATES,
+        measure=stacked_vaes.rate_results,
+        settings=stacked_vaes.RATES_SETTINGS,
+        seeds=stacked_vaes.N_SEEDS,
+    ),
+    "06.generators": Sweep(
+        x=stacked_vaes.COMPONENTS,
+        measure=stacked_vaes.generator_results,
+        settings=stacked_vaes.GENERATORS_SETTINGS,
+        seeds=stacked_vaes.N_SEEDS,
+    ),
+    "06.beta": Sweep(
+        x=stacked_vaes.BETAS,
+        measure=stacked_vaes.beta_results,
+        settings=stacked_vaes.BETA_SETTINGS,
+        seeds=stacked_vaes.N_SEEDS,
     ),
 }
 
