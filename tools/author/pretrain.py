@@ -140,12 +140,12 @@ def _pictures_with_labels() -> tuple[list[np.ndarray]]:
 
 
 def _written(writer: ConditionalVAE) -> dict[str, float]:
-    """−ELBO of the test digits, and what the judge says about digits whose codes come from the prior N(0, I)."""
+    """−ELBO of the test digits, and what the judge says about digits whose codes come from N(0, I)."""
     _, _, (x_test, y_test) = load_mnist(flat=True)
     parts = writer.evaluate([x_test, np.eye(10)[y_test]], batch_size=1000, verbose=0, return_dict=True)
     latent, wanted = writer.decoder.input_shape[0][-1], np.arange(10_000) % 10
     results = judged(writer.decoder, np.random.default_rng(0).normal(size=(10_000, latent)), wanted)
-    figures = {"test_nelbo": parts["loss"], "test_kl": parts["kl"], **results}
+    figures = {"test_nelbo": parts["reconstruction"] + parts["kl"], "test_kl": parts["kl"], **results}
     return {name: round(float(value), 4) for name, value in figures.items() if "validation" not in name}
 
 
@@ -209,9 +209,9 @@ RECIPES = {
         figures=_nelbo,
     ),
     "07.writer": Recipe(
-        build=lambda: ConditionalVAE(*build_writer_networks([480, 240], latent=16, n_labels=10)),
+        build=lambda: ConditionalVAE(*build_writer_networks([480, 240], latent=16, n_labels=10), beta=0.5),
         data=_pictures_with_labels,
-        sizes={"hidden": (480, 240), "latent": 16, "labels": 10},
+        sizes={"hidden": (480, 240), "latent": 16, "labels": 10, "beta": 0.5},
         training={"epochs": 120, "batch_size": 200, "learning_rate": 3e-3},
         figures=_written,
     ),

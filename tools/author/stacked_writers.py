@@ -129,9 +129,11 @@ KINDS = {
     "AE": Kind(beta=0.0, noise=0.0),
     "VAE": Kind(),
     "cVAE": Kind(conditional=True),
-    "cVAE, β = 0.3": Kind(conditional=True, beta=0.3),
-    "cVAE, β = 3": Kind(conditional=True, beta=3.0),
+    "cVAE, β = 0.25": Kind(conditional=True, beta=0.25),
+    "cVAE, β = 0.5": Kind(conditional=True, beta=0.5),
+    "cVAE, β = 2": Kind(conditional=True, beta=2.0),
 }
+BETAS = (0.25, 0.5, 1, 2)
 N_SEEDS = 8
 TEMPERATURES = (0.5, 0.7, 0.85, 1.0, 1.2, 1.5, 2.0, 4.0)
 JUDGED = {"components in all": 50, "codes": 10_000, "pictures": 5_000}

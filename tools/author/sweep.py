@@ -346,7 +346,7 @@ SWEEPS: dict[str, Sweep] = {
         seeds=stacked_writers.N_SEEDS,
     ),
     "07.beta": Sweep(
-        x=(0.3, 1, 3),
+        x=stacked_writers.BETAS,
         measure=stacked_writers.over_beta,
         settings={**stacked_writers.SETTINGS, **stacked_writers.JUDGED},
         seeds=stacked_writers.N_SEEDS,
