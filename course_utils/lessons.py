@@ -309,13 +309,24 @@ class TiedDenoiser(keras.Model):
         return ops.sigmoid(z @ ops.transpose(self.units.kernel) + self.bias)
 
 
-def filter_size(filters):
-    """Root mean square distance, in pixels, of a filter's squared weights `(n, 784)` from their center; the median filter's."""
-    share = np.square(filters) / np.square(filters).sum(axis=1, keepdims=True)
-    places = np.stack(np.divmod(np.arange(784), 28), axis=1)
-    centers = share @ places
-    spread = share @ np.square(places).sum(axis=1) - np.square(centers).sum(axis=1)
-    return float(np.median(np.sqrt(spread)))
+def build_filter_bank(noises, n_units=100):
+    """A `TiedDenoiser` for each layer of `noises`, from the same input to a list of outputs."""
+    x = keras.Input((784,))
+    return keras.Model(x, [TiedDenoiser(noise, n_units)(x) for noise in noises])
+
+
+def wavelength(filters):
+    """Mean wavelength in pixels of the patterns in `filters` `(n, 784)`, by their Fourier spectra.
+
+    The power that all frequencies share is the pixels' noise, and is subtracted first.
+    """
+    power = np.square(np.abs(np.fft.fft2(filters.reshape(-1, 28, 28))))
+    rows, columns = np.meshgrid(np.fft.fftfreq(28), np.fft.fftfreq(28), indexing="ij")
+    frequency = np.hypot(rows, columns)
+    floor = np.median(power[:, frequency > 0.35], axis=1)
+    power = np.maximum(power - 2 * floor[:, np.newaxis, np.newaxis], 0)
+    mean_frequency = (power * frequency).sum(axis=(1, 2)) / power.sum(axis=(1, 2))
+    return float(1 / np.median(mean_frequency))
 
 
 def codes_moved(z, share, rng):
@@ -439,17 +450,16 @@ def stroke_windows(x, n, seed=None, width=3.5):
 class Strokes(layers.Layer):
     """Draws flat pictures as sums of at most `k` of its `n_parts` parts (matching pursuit)."""
 
-    def __init__(self, n_parts=1024, k=12, n_adjust=10, **kwargs):
+    def __init__(self, n_parts=2048, k=12, n_adjust=20, **kwargs):
         super().__init__(**kwargs)
         self.n_parts, self.k, self.n_adjust = n_parts, k, n_adjust
 
     def build(self, shape):
-        self.kernel = self.add_weight(shape=(self.n_parts, shape[-1]), initializer="uniform")
+        self.kernel = self.add_weight(shape=(self.n_parts, shape[-1]), initializer="uniform", constraint="non_neg")
 
     def parts(self):
         """The parts, shape `(n_parts, pixels)`: no negative ink, and each of length 1."""
-        ink = ops.relu(self.kernel)
-        return ink / (ops.norm(ink, axis=1, keepdims=True) + 1e-6)
+        return self.kernel / (ops.norm(self.kernel, axis=1, keepdims=True) + 1e-6)
 
     def pursue(self, x, k=None):
         """Which `k` parts draw `x`, in which order, and how strongly.
@@ -467,16 +477,17 @@ class Strokes(layers.Layer):
             rest = rest - strength * part
             free = free * (1 - ops.one_hot(unit, self.n_parts))
             units, z, chosen = [*units, unit], [*z, strength], [*chosen, part]
-        units, z, chosen = ops.stack(units, axis=1), ops.concatenate(z, axis=1), ops.stack(chosen, axis=1)
-        return units, self.adjust(x, z, chosen), chosen
+        chosen = ops.stack(chosen, axis=1)
+        z = self.adjust(x, ops.concatenate(z, axis=1), chosen)
+        return ops.stack(units, axis=1), z, chosen
 
     def adjust(self, x, z, chosen):
         """Improve all strengths together: gradient steps on the squared error, none below zero."""
+        matches = ops.sum(chosen * x[:, None], axis=2)
         overlaps = ops.matmul(chosen, ops.transpose(chosen, (0, 2, 1)))
         step = 1 / ops.stop_gradient(ops.max(ops.sum(overlaps, axis=2), axis=1, keepdims=True))
         for _ in range(self.n_adjust):
-            rest = x - ops.sum(z[..., None] * chosen, axis=1)
-            z = ops.relu(z + step * ops.sum(chosen * rest[:, None], axis=2))
+            z = ops.relu(z + step * (matches - ops.sum(overlaps * z[:, None], axis=2)))
         return z
 
     def call(self, x):

@@ -30,7 +30,9 @@ from course_utils.lessons import (
     GaussianNoise,
     build_autoencoder,
     build_conv_autoencoder,
+    build_filter_bank,
     build_pooling_autoencoder,
+    build_strokes,
     build_unet,
     build_upscaler,
     build_vae_networks,
@@ -38,6 +40,8 @@ from course_utils.lessons import (
     downscale,
     noisy_copy,
     on_canvas,
+    stroke_windows,
+    wavelength,
 )
 from course_utils.pretrained import PRETRAINED_FOLDER, pretrained_names
 from course_utils.training import train
@@ -101,8 +105,12 @@ def _reconstruction(
     return {"test_mse": round(mse(target(x_test), x_hat), 6), "test_bce": round(bce(target(x_test), x_hat), 5)}
 
 
+N_PARTS = 2048  # of lesson 04's vocabulary of strokes
+
+
 # Lesson 03: each picture gets Gaussian noise of a strength of its own between half of this and this.
 STRONGEST_NOISE = 1.0
+FILTER_BANK = (0.0, 0.5, 1.0)
 
 
 def _noisy_judge() -> keras.Model:
@@ -116,6 +124,11 @@ def _digits_and_labels() -> tuple[np.ndarray, np.ndarray]:
     return x_train, y_train
 
 
+def _wavelengths(bank: keras.Model) -> dict[str, float]:
+    kernels = [weight for weight in bank.get_weights() if weight.ndim == 2]
+    return {f"wavelength.{sigma}": round(wavelength(w.T), 3) for sigma, w in zip(FILTER_BANK, kernels, strict=True)}
+
+
 def _restoration(denoiser: keras.Model) -> dict[str, float]:
     """PSNR of restored test digits at both strengths of noise, and the share that the judge reads."""
     _, _, (x_test, y_test) = load_mnist(flat=True)
@@ -125,6 +138,15 @@ def _restoration(denoiser: keras.Model) -> dict[str, float]:
         figures[f"{label}.psnr_db"] = round(psnr(x_test, x_hat), 3)
         figures[f"{label}.judge_accuracy"] = round(judge_accuracy(judge, x_hat, y_test), 4)
     return figures
+
+
+def _strokes(model: keras.Model) -> dict[str, float]:
+    """Error and mean number of parts in use, on the test digits."""
+    _, _, (x_test, _) = load_mnist(flat=True)
+    z = [model.layers[-1].pursue(x_test[i : i + 500])[1] for i in range(0, len(x_test), 500)]
+    parts_in_use = np.mean([keras.ops.convert_to_numpy(some) > 0 for some in z]) * z[0].shape[1]
+    x_hat = model.predict(x_test, batch_size=500, verbose=0)
+    return {"test_mse": round(mse(x_test, x_hat), 6), "parts_in_use": round(float(parts_in_use), 3)}
 
 
 def _noisy_reading(model: keras.Model) -> dict[str, float]:
@@ -201,6 +223,20 @@ RECIPES = {
         data=_digits_and_labels,
         training={"loss": "sparse_categorical_crossentropy", "epochs": 15, "batch_size": 125, "learning_rate": 4e-3},
         figures=_noisy_reading,
+    ),
+    "04.strokes": Recipe(
+        build=lambda: build_strokes(stroke_windows(*flat_digits(), N_PARTS, seed=4)),
+        data=lambda: 2 * flat_digits(),
+        training={"loss": "mse", "epochs": 80, "batch_size": 250, "learning_rate": 5e-3},
+        figures=_strokes,
+        sizes={"parts": N_PARTS, "at most": 12, "adjustments": 20},
+    ),
+    "03.filters": Recipe(
+        build=lambda: build_filter_bank([GaussianNoise(sigma) for sigma in FILTER_BANK]),
+        sizes={"units": 100, "noise": FILTER_BANK},
+        data=lambda: (flat_digits()[0], [flat_digits()[0]] * len(FILTER_BANK)),
+        training={"loss": "binary_crossentropy", "epochs": 20, "batch_size": 250, "learning_rate": 0.01},
+        figures=_wavelengths,
     ),
     "06.vae20": Recipe(
         build=lambda: VAE(*build_vae_networks(hidden=(400, 200), latent=20, activation="silu")),

@@ -29,14 +29,14 @@ from course_utils.lessons import (
     build_deep,
     build_pooling_autoencoder,
     codes_moved,
-    filter_size,
     moved_at_random,
     noisy_copy,
     shift_right,
+    wavelength,
 )
 from course_utils.pretrained import CURVE_FOLDER, load_curve
 from course_utils.training import warm_up_and_cosine
-from tools.author import stacked_vaes, stacked_writers
+from tools.author import sparse_grid, stacked_vaes, stacked_writers
 from tools.author.pretrain import flat_digits
 from tools.shared.machine import machine_and_versions
 from tools.shared.notebook_files import ROOT, replace_file
@@ -301,14 +301,26 @@ FILTER_NOISES = (0.0, 0.25, 0.5, 0.75, 1.0)
 
 @functools.cache
 def _filters(seed: int) -> dict[float, dict[str, float]]:
-    """Strength of the noise → the size of what the units of one layer look for."""
+    """Strength of the noise → the mean wavelength of the patterns that the units of one layer look for, and their extent."""
     keras.utils.set_random_seed(seed)
     networks = [TiedDenoiser(GaussianNoise(sigma)) for sigma in FILTER_NOISES]
     for network in networks:
         network(flat_digits()[0][:1])  # it builds itself
     _fit_denoisers(networks, [FILTERS["epochs"]] * len(networks), FILTERS)
     kernels = [keras.ops.convert_to_numpy(network.units.kernel) for network in networks]
-    return {sigma: {"size": filter_size(w.T)} for sigma, w in zip(FILTER_NOISES, kernels, strict=True)}
+    return {
+        sigma: {"wavelength": wavelength(w.T), "radius": _filter_radius(w.T)}
+        for sigma, w in zip(FILTER_NOISES, kernels, strict=True)
+    }
+
+
+def _filter_radius(filters: np.ndarray) -> float:
+    """Root mean square distance in pixels of the squared weights `(n, 784)` from their center; the median filter's."""
+    share = np.square(filters) / np.square(filters).sum(axis=1, keepdims=True)
+    places = np.stack(np.divmod(np.arange(784), 28), axis=1)
+    centers = share @ places
+    spread = share @ np.square(places).sum(axis=1) - np.square(centers).sum(axis=1)
+    return float(np.median(np.sqrt(spread)))
 
 
 SWEEPS: dict[str, Sweep] = {
@@ -339,6 +351,9 @@ SWEEPS: dict[str, Sweep] = {
         measure=lambda sigma: _of_this_seed(_filters, sigma),
         settings=FILTERS,
     ),
+    "04.rates": Sweep(x=(1,), measure=sparse_grid.measure_rates, settings=sparse_grid.LIVE, seeds=2),
+    "04.tradeoff": Sweep(x=(20,), measure=sparse_grid.measure_tradeoff, settings=sparse_grid.TRADEOFF),
+    "04.overfit": Sweep(x=(1000,), measure=sparse_grid.measure_overfitting, settings=sparse_grid.OVERFIT),
     "07.temperature": Sweep(
         x=stacked_writers.TEMPERATURES,
         measure=stacked_writers.over_temperature,
