@@ -507,6 +507,13 @@ def build_strokes(windows, k=12):
     return model
 
 
+def growing_sums(strokes, x, steps):
+    """Each flat picture of `x` drawn with its first 1, 2, … parts: shape `(n, len(steps), 784)`."""
+    _, z, chosen = (ops.convert_to_numpy(array) for array in strokes.pursue(x))
+    drawn = np.cumsum(z[..., None] * chosen, axis=1)
+    return np.clip(drawn[:, np.array(steps) - 1], 0, 1)
+
+
 def describe_code(z):
     """How sparse a code of shape `(n, units)` is: a dict with `active`, `mean` and `dead`.
 

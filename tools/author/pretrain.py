@@ -39,7 +39,6 @@ from course_utils.lessons import (
     build_writer_networks,
     downscale,
     noisy_copy,
-    on_canvas,
     stroke_windows,
     wavelength,
 )
@@ -96,13 +95,11 @@ def _small_and_large() -> tuple[np.ndarray, np.ndarray]:
     return downscale(x_train), x_train
 
 
-def _reconstruction(
-    model: keras.Model, prepare: Callable = lambda x: x, target: Callable = lambda x: x
-) -> dict[str, float]:
-    """MSE and BCE on the test digits, of a network from `prepare(x)` to `target(x)`."""
+def _reconstruction(model: keras.Model, prepare: Callable = lambda x: x) -> dict[str, float]:
+    """MSE and BCE on the test digits x, of a network from `prepare(x)` to x."""
     _, _, (x_test, _) = load_mnist(flat=len(model.input_shape) == 2)
     x_hat = model.predict(prepare(x_test), batch_size=1000, verbose=0)
-    return {"test_mse": round(mse(target(x_test), x_hat), 6), "test_bce": round(bce(target(x_test), x_hat), 5)}
+    return {"test_mse": round(mse(x_test, x_hat), 6), "test_bce": round(bce(x_test, x_hat), 5)}
 
 
 N_PARTS = 2048  # of lesson 04's vocabulary of strokes
@@ -190,13 +187,6 @@ RECIPES = {
         data=_pictures,
         training={"loss": "binary_crossentropy", "epochs": 30, "batch_size": 250, "learning_rate": 0.016},
         figures=_reconstruction,
-    ),
-    "02.canvas": Recipe(
-        build=lambda: build_conv_autoencoder(size=44)[0],
-        data=lambda: 2 * (on_canvas(_pictures()[0]),),
-        training={"loss": "binary_crossentropy", "epochs": 30, "batch_size": 250, "learning_rate": 0.016},
-        figures=lambda model: _reconstruction(model, on_canvas, on_canvas),
-        sizes={"canvas": 44},
     ),
     "02.book": Recipe(
         build=lambda: build_pooling_autoencoder()[0],
