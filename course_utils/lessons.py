@@ -62,6 +62,13 @@ def rounded_codes(codes, train_codes, step):
 # From notebooks/02_convolutional_autoencoder.ipynb
 
 
+def shift_right(images, pixels):
+    """Pictures `(n, height, width, 1)` moved to the right; black comes in from the left."""
+    moved = np.zeros_like(images)
+    moved[:, :, pixels:] = images[:, :, : images.shape[2] - pixels]
+    return moved
+
+
 def build_pooling_autoencoder(third_padding="valid"):
     """The 16-8-8 autoencoder of the Keras blog for pictures `(28, 28, 1)`.
 
@@ -83,9 +90,9 @@ def build_pooling_autoencoder(third_padding="valid"):
 
 
 def build_conv_encoder(code_channels=8, channels=(16, 32), size=28):
-    """Encoder from pictures `(size, size, 1)` to linear codes, `(4, 4, code_channels)` for 28 pixels.
+    """Encoder from pictures `(size, size, 1)` to linear codes; 28 pixels give `(4, 4, code_channels)`.
 
-    `size` is a multiple of 4; a picture of 28 + 4m pixels gives a code of 4 + m by 4 + m.
+    `size` is a multiple of 4. Four pixels more make the code one number wider and higher.
     """
     return keras.Sequential(
         [
@@ -130,13 +137,6 @@ def build_conv_autoencoder(code_channels=8, channels=(16, 32), size=28, upsampli
     return keras.Model(x, decoder(encoder(x))), encoder, decoder
 
 
-def shift_right(images, pixels):
-    """Pictures `(n, height, width, 1)` moved to the right; black comes in from the left."""
-    moved = np.zeros_like(images)
-    moved[:, :, pixels:] = images[:, :, : images.shape[2] - pixels]
-    return moved
-
-
 def moved_at_random(images, most, rng):
     """A copy in which each picture is moved by up to `most` pixels in both directions, at random."""
     n, height, width, _ = images.shape
@@ -146,11 +146,6 @@ def moved_at_random(images, most, rng):
     for i in range(n):
         moved[i] = padded[i, rows[i] : rows[i] + height, columns[i] : columns[i] + width]
     return moved
-
-
-def on_canvas(images, margin=8):
-    """Pictures `(n, height, width, 1)` with a wide black margin on all four sides."""
-    return np.pad(images, ((0, 0), (margin, margin), (margin, margin), (0, 0)))
 
 
 def downscale(images):

@@ -7,82 +7,72 @@ from course_utils.exercises.registry import register_exercise, require
 
 
 @register_exercise(
-    "02.size",
-    hints=('the four rules stand under "Sizes on paper"; with padding="same" a convolution rounds up.',),
+    "02.upside_down",
+    hints=(
+        "which symmetry was built into the convolutional network, and is a rotation one of them?",
+        "a 6 turned by 180° still consists of strokes of the usual width, in the middle of the picture; which of the two "
+        "networks learned small pieces of strokes, and which learned whole digits?",
+        "measure it: the error on `x_val[:, ::-1, ::-1]`, divided by the error on `x_val`, for `dense` and for `conv`.",
+    ),
 )
-def _size(output_size) -> None:
-    cases = [(28, 5, 2), (7, 3, 2), (7, 4, 1), (16, 3, 1), (9, 4, 3)]
-    for transposed, layer in [(False, keras.layers.Conv1D), (True, keras.layers.Conv1DTranspose)]:
-        for padding in ("valid", "same"):
-            for n, k, s in cases:
-                answer = output_size(n, k, s, padding, transposed)
-                require(answer is not None, "the function returns nothing; it should return a number.")
-                expected = layer(1, k, strides=s, padding=padding).compute_output_shape((None, n, 1))[1]
-                kind = "transposed convolution" if transposed else "convolution"
-                require(
-                    answer == expected,
-                    f"for a {kind} with n={n}, k={k}, s={s}, padding={padding!r} it says {answer}, but Keras says {expected}.",
-                )
+def _upside_down(prediction) -> None:
+    choices = ("dense", "convolutional", "alike")
+    require(prediction in choices, f"expected one of {choices}; it is {prediction!r}.")
+    require(prediction == "alike", f"{prediction!r} was a sensible guess, but the measurement says something else.")
 
 
 @register_exercise(
-    "02.block",
+    "02.receptive_field",
     hints=(
-        "every output pixel of a flat area has to see the same numbers with the same weights: first make the picture "
-        "larger without any weights, then convolve.",
+        "follow one output number backwards: how many numbers of the layer below does it see, and how far apart are those "
+        "in pixels?",
+        "keep two numbers while you go through the layers: the width of the field so far, and the distance in pixels "
+        "between two neighbors in the present layer.",
+        "width += (k - 1) · distance, and only then distance ·= s; both start at 1.",
     ),
 )
-def _block(upsampling_block) -> None:
-    block = upsampling_block(3)
-    require(
-        isinstance(block, keras.layers.Layer),
-        f"expected a Keras layer or model, but the function returned {type(block).__name__}.",
-    )
-    rng = np.random.default_rng(0)
-    x = rng.uniform(size=(2, 8, 8, 2)).astype("float32")
-    y = keras.ops.convert_to_numpy(block(x))
-    require(
-        y.shape == (2, 16, 16, 3), f"an input of shape {x.shape} should give (2, 16, 16, 3); the shape is {y.shape}."
-    )
-    kernels = [weight for weight in block.trainable_weights if len(weight.shape) > 1]
-    require(bool(kernels), "there is no trainable kernel: enlarging alone cannot learn anything.")
-    # Weights between 0.1 and 1, so that no activation function hides a pattern.
-    for weight in block.trainable_weights:
-        weight.assign(rng.uniform(0.1, 1, size=weight.shape))
-    inner = keras.ops.convert_to_numpy(block(np.ones((1, 8, 8, 2), "float32")))[0, 5:11, 5:11]
-    require(
-        np.allclose(inner, inner[:1, :1], rtol=1e-4),
-        "with random weights a flat input gives an output that is not flat: the four phases have different weights.",
-    )
-    x[:, :, 4:] = 0
-    y = keras.ops.convert_to_numpy(block(x))
-    require(
-        not np.allclose(y[:, :, :4], y[:, :, -4:], rtol=1e-4),
-        "the output does not depend on where the input is bright.",
-    )
+def _receptive_field(receptive_field) -> None:
+    cases = {
+        ((3, 1),): 3,
+        ((3, 1), (3, 1), (3, 1)): 7,
+        ((5, 2),): 5,
+        ((5, 2), (3, 2), (4, 1)): 21,
+        ((3, 1), (2, 2), (3, 1), (2, 2), (3, 1), (2, 2)): 22,
+        (): 1,
+    }
+    for steps, expected in cases.items():
+        answer = receptive_field(list(steps))
+        require(answer is not None, "the function returns nothing; it should return a number of pixels.")
+        require(answer == expected, f"for the layers {list(steps)} it says {answer}, but the field is {expected} wide.")
 
 
 @register_exercise(
-    "02.pixel_shuffle",
+    "02.bilinear_kernel",
     hints=(
-        "reshape the channels to (2, 2), which are row and column inside the block; transpose so that the axes come in the "
-        "order image, row, row in the block, column, column in the block; reshape again.",
+        "begin in one dimension: enlarge the ramp 0, 1, 2, 3 by hand, and note which two inputs each output lies between.",
+        "each output lies a quarter of the way from the nearer to the farther of two inputs; sort these weights by where "
+        "they lie in the window of four.",
+        "np.outer(row, row) with row = [1/4, 3/4, 3/4, 1/4].",
     ),
 )
-def _pixel_shuffle(pixel_shuffle) -> None:
-    x = np.arange(2 * 2 * 3 * 4, dtype="float32").reshape(2, 2, 3, 4)
-    answer = pixel_shuffle(x)
-    require(answer is not None, "the function returns nothing; it should return the rearranged numbers.")
-    answer = keras.ops.convert_to_numpy(answer)
+def _bilinear_kernel(bilinear_kernel) -> None:
+    kernel = bilinear_kernel()
+    require(kernel is not None, "the function returns nothing; it should return 4 × 4 weights.")
+    kernel = np.asarray(keras.ops.convert_to_numpy(kernel), dtype="float32")
+    require(kernel.shape == (4, 4), f"expected 4 × 4 weights; the shape is {kernel.shape}.")
+    layer = keras.layers.Conv2DTranspose(1, 4, strides=2, padding="same", use_bias=False)
+    layer.build((None, 8, 8, 1))
+    layer.set_weights([kernel.reshape(4, 4, 1, 1)])
+    columns = np.broadcast_to(np.arange(8, dtype="float32"), (8, 8))
+    pictures = np.stack([np.ones((8, 8), "float32"), columns, columns.T])[..., np.newaxis]
+    constant, across, down = keras.ops.convert_to_numpy(layer(pictures))[:, 4:12, 4:12, 0]
     require(
-        answer.shape == (2, 4, 6, 1),
-        f"an input of shape (2, 2, 3, 4) should give (2, 4, 6, 1); the shape is {answer.shape}.",
+        np.allclose(constant, 1, atol=1e-5),
+        f"a constant picture of 1 becomes one with values from {constant.min():.3g} to {constant.max():.3g}.",
     )
-    expected = np.zeros((2, 4, 6), dtype="float32")
-    for channel, (i, j) in enumerate([(0, 0), (0, 1), (1, 0), (1, 1)]):
-        expected[:, i::2, j::2] = x[..., channel]
-    require(
-        np.array_equal(answer[..., 0], expected),
-        "the shape is right, but the numbers are not in their places: the first pixel's channels 0 1 2 3 should become the "
-        f"block {expected[0, :2, :2].astype(int).tolist()}; it is {answer[0, :2, :2, 0].astype(int).tolist()}.",
-    )
+    for name, ramp in [("left to right", across), ("top to bottom", down.T)]:
+        steps = np.diff(ramp, axis=1)
+        require(
+            np.allclose(steps, 0.5, atol=1e-5),
+            f"a ramp from {name} should rise by 0.5 per pixel; it rises by {np.round(steps[0, :4], 3).tolist()} …",
+        )

@@ -1,16 +1,23 @@
-"""Tests of what lesson 02 defines: the sizes, the weights and the checkerboard measure."""
+"""Tests of what lesson 02 defines, and of the trainings in advance that it compares."""
 
 import keras
 import numpy as np
 import pytest
 
 from course_utils.lessons import (
+    build_autoencoder,
     build_conv_autoencoder,
     build_conv_decoder,
     build_conv_encoder,
     build_pooling_autoencoder,
+    build_upscaler,
+    downscale,
+    moved_at_random,
     phase_spread,
+    shift_right,
 )
+from tools.author import sweep
+from tools.author.pretrain import RECIPES
 
 UPSAMPLINGS = ("transposed", "resize")
 
@@ -30,7 +37,7 @@ def x():
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# The network of the notes
+# The classic network
 # ---------------------------------------------------------------------------------------------------------------------
 
 
@@ -95,6 +102,20 @@ def test_a_shift_by_four_pixels_moves_the_code_by_one_column(x):
     assert not np.allclose(moved[:, :, 1:3], z[:, :, 1:3], atol=1e-2)
 
 
+@pytest.mark.parametrize("size", [28, 44])
+def test_a_larger_picture_needs_no_other_weights(size):
+    model, encoder, decoder = build_conv_autoencoder(size=size)
+    assert encoder.output_shape == decoder.input_shape == (None, size // 4 - 3, size // 4 - 3, 8)
+    assert model.output_shape == (None, size, size, 1)
+    assert [w.shape for w in model.weights] == [w.shape for w in build_conv_autoencoder()[0].weights]
+
+
+def test_wide_network_has_as_many_parameters_as_the_dense_one():
+    wide, _, _ = build_conv_autoencoder(channels=(64, 140))
+    dense, _, _ = build_autoencoder([784, 128])
+    assert wide.count_params() == pytest.approx(dense.count_params(), rel=0.01)
+
+
 def test_unknown_upsampling_is_refused():
     with pytest.raises(ValueError, match="'transposed' or 'resize'"):
         build_conv_decoder(upsampling="bilinear")
@@ -143,3 +164,102 @@ def test_phase_spread_leaves_out_the_margin():
     framed[:, ::2, :4] = framed[:, :4, ::2] = framed[:, ::2, -4:] = framed[:, -4:, ::2] = 5
     assert phase_spread(framed) == pytest.approx(0, abs=1e-6)
     assert phase_spread(framed, margin=0) > 0.1
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Moved, framed and small pictures
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def test_shift_right_brings_in_black_and_lets_nothing_come_back(x):
+    moved = shift_right(x, 3)
+    np.testing.assert_array_equal(moved[:, :, 3:], x[:, :, :-3])
+    assert not moved[:, :, :3].any()
+    np.testing.assert_array_equal(shift_right(x, 0), x)
+
+
+def test_moved_at_random_moves_each_picture_by_a_vector_of_its_own():
+    point = np.zeros((500, 28, 28, 1), "float32")
+    point[:, 14, 14] = 1
+    moved = moved_at_random(point, 4, np.random.default_rng(0))
+    _, rows, columns, _ = np.nonzero(moved)
+    assert len(rows) == 500  # none is lost
+    assert set(rows) == set(columns) == set(range(10, 19))
+    assert abs(np.corrcoef(rows, columns)[0, 1]) < 0.2
+    assert point[:, 14, 14].all()  # the input is unchanged
+
+
+def test_moved_at_random_by_nothing_changes_nothing(x):
+    np.testing.assert_array_equal(moved_at_random(x, 0, np.random.default_rng(0)), x)
+
+
+def test_downscale_takes_the_mean_of_each_block(x):
+    small = downscale(x)
+    assert small.shape == (3, 14, 14, 1)
+    assert small.dtype == x.dtype
+    assert small[1, 2, 3, 0] == pytest.approx(x[1, 4:6, 6:8, 0].mean())
+
+
+def test_upscaler_doubles_pictures(x):
+    y = predict(build_upscaler(), downscale(x))
+    assert y.shape == x.shape
+    assert 0 <= y.min() < y.max() <= 1
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Equal terms of the trainings in advance
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def test_dense_and_convolutional_network_were_trained_alike():
+    dense, conv = RECIPES["02.dense128"], RECIPES["02.conv128"]
+    assert dense.training == conv.training
+    assert len(dense.data()[0]) == len(conv.data()[0]) == 55_000
+
+
+@pytest.fixture
+def small_sweep(monkeypatch):
+    """A sweep of one tiny network on 200 digits, which has no access to test digits."""
+
+    class Untouchable:
+        def __iter__(self):
+            raise AssertionError("the sweep looks at the test digits")
+
+    digits = np.random.default_rng(0).uniform(size=(250, 28, 28, 1)).astype("float32")
+    splits = (digits[:200], None), (digits[200:], None), Untouchable()
+    monkeypatch.setattr(sweep, "load_mnist", lambda: splits)
+    monkeypatch.setitem(sweep.CODE_128, "epochs", 2)
+
+    def networks():
+        return {"tiny": keras.Sequential([keras.Input((28, 28, 1)), keras.layers.Conv2D(1, 1, activation="sigmoid")])}
+
+    monkeypatch.setattr(sweep, "_code_128_networks", networks)
+    monkeypatch.setattr(sweep, "load_curve", lambda name: {"x": [0.1, 0.2], "mean": {"tiny": [2, 1]}})
+    return splits
+
+
+def test_rates_are_chosen_on_validation_digits(small_sweep):
+    _, (x_val, _), _ = small_sweep
+    assert 0 < sweep._rates(0.01)["tiny"] < np.mean(np.square(x_val))
+    assert sweep.best_rates({"x": [1, 2, 3], "mean": {"a": [5, 4, 6], "b": [1, 2, 3]}}) == {"a": 2, "b": 1}
+
+
+def test_shifts_and_few_digits_are_scored_on_validation_digits(small_sweep):
+    shifted = sweep._shift(4)
+    assert set(shifted) == {f"{label}, {k} px" for label in ("PCA", "tiny") for k in range(5)}
+    few = sweep._few_digits(100)
+    assert set(few) == {"PCA", "tiny"}
+    assert all(value > 0 for value in few.values())
+
+
+def test_a_training_that_diverged_counts_as_the_worst():
+    model = keras.Sequential([keras.Input((28, 28, 1)), keras.layers.Conv2D(1, 1)])
+    model.set_weights([np.full((1, 1, 1, 1), np.nan), np.zeros(1)])
+    assert sweep._picture_errors({"diverged": model}, np.ones((2, 28, 28, 1), "float32")) == {"diverged": 1.0}
+
+
+@pytest.mark.parametrize("name", ["02.rates", "02.shift", "02.few_digits"])
+def test_curves_have_several_seeds_and_bracket_the_best_rate(name):
+    planned = sweep.SWEEPS[name]
+    assert planned.seeds >= (2 if name == "02.rates" else 5)
+    assert planned.settings["epochs"] == sweep.CODE_128["epochs"]
