@@ -9,8 +9,8 @@ from course_utils.backend import keras
 from course_utils.exercises.registry import register_exercise, require
 
 # How far a shift of one pixel to the right moves the code, as a percentage of the distance to another digit's code.
-SHIFT_IN_CODE = (25, 55)
-SHIFT_IN_PIXELS = 60
+SHIFT_IN_CODE = (28, 50)
+SHIFT_IN_PIXELS = 52
 
 
 @register_exercise(
