@@ -236,7 +236,8 @@ def _rated() -> tuple[StackedVAEs, list]:
 
 def rate_results(rate: float) -> dict[str, float]:
     """Of this seed's autoencoder and VAE, trained with the learning rate `rate`."""
-    results, i = _rated()[1][this_seed()], RATES.index(rate)
+    seed, i = this_seed(), RATES.index(rate)  # the seed first: the training below draws numbers
+    results = _rated()[1][seed]
     plain, vae = results[i], results[len(RATES) + i]
     return {
         "autoencoder, BCE": plain["bce"],
@@ -355,8 +356,8 @@ def _betas() -> list:
 
 def beta_results(beta: float) -> dict[str, float]:
     """Rate, distortion, active latents and mean σ of this seed's VAEs with the weight `beta`, by way of training."""
-    first = BETAS.index(beta) * len(WAYS)
-    results = _betas()[this_seed()][first : first + len(WAYS)]
+    seed, first = this_seed(), BETAS.index(beta) * len(WAYS)
+    results = _betas()[seed][first : first + len(WAYS)]
     values = {}
     for way, result in zip(WAYS, results, strict=True):
         values |= {f"{name}{way}": result[name] for name in ("distortion", "rate", "active", "sigma", "mse")}
