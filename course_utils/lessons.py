@@ -703,13 +703,24 @@ class VAE(keras.Model):
         return cls(**keras.saving.deserialize_keras_object(parts), **config)
 
 
-def log_weights(vae, x, n_samples, seed=None):
+def log_aggregate(z, mu, log_var):
+    """Log of the aggregate posterior, the mean of the clouds N(mu, σ²), at the points z.
+
+    `z` has the shape `(n, latents)`, `mu` and `log_var` `(clouds, latents)`; the result `(n,)`.
+    """
+    squares = np.square(z[:, np.newaxis] - mu) / np.exp(log_var)
+    log_q = -0.5 * np.sum(squares + log_var + np.log(2 * np.pi), axis=2)
+    return np.logaddexp.reduce(log_q, axis=1) - np.log(len(mu))
+
+
+def log_weights(vae, x, n_samples, seed=None, clouds=None):
     """log p(x, z) − log q(z | x) for `n_samples` draws of z from q: shape `(n, n_samples)`.
 
     `x` are flat pictures `(n, pixels)`. The mean over the draws estimates the ELBO in nats.
+    `clouds`: `(mu, log_var)` of a q of one's own; by default the encoder's.
     """
     sampling = Sampling(seed)
-    mu, log_var = vae.encoder(x)
+    mu, log_var = vae.encoder(x) if clouds is None else clouds
     results = []
     for _ in range(n_samples):
         z = sampling([mu, log_var])
