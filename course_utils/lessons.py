@@ -509,6 +509,26 @@ def growing_sums(strokes, x, steps):
     return np.clip(drawn[:, np.array(steps) - 1], 0, 1)
 
 
+def matched(x, parts, n=600):
+    """How much better the `n` best of `parts` match each picture than the next one; else zero.
+
+    `x` has the shape `(batch, pixels)`, `parts` `(units, pixels)` with rows of length 1.
+    """
+    matches = ops.matmul(x, ops.transpose(parts))
+    return ops.relu(matches - ops.top_k(matches, n + 1)[0][:, -1:])
+
+
+def build_probe(n_units):
+    """A softmax layer that reads digits from codes of `n_units`, each unit scaled to the same spread."""
+    return keras.Sequential(
+        [
+            keras.Input((n_units,)),
+            layers.BatchNormalization(center=False, scale=False),
+            layers.Dense(10, activation="softmax", kernel_regularizer=keras.regularizers.L2(1e-5)),
+        ]
+    )
+
+
 def describe_code(z):
     """How sparse a code of shape `(n, units)` is: a dict with `active`, `mean` and `dead`.
 
@@ -747,6 +767,35 @@ def iwae_bound(log_w, k):
 # From notebooks/07_digit_generation.ipynb
 
 
+def build_writer_networks(hidden, latent, n_labels=0):
+    """Dense encoder and decoder for flat digits, with the SiLU layers `hidden`.
+
+    Without labels: encoder `x → [mu, log_var]`, decoder `z → x_hat`. With `n_labels` both take
+    a one-hot label as second input: `[x, y] → [mu, log_var]` and `[z, y] → x_hat`.
+    """
+    x, z, y = keras.Input((784,)), keras.Input((latent,)), keras.Input((n_labels,))
+    h, g = (layers.Concatenate()([part, y]) if n_labels else part for part in (x, z))
+    for size in hidden:
+        h = layers.Dense(size, activation="silu")(h)
+    for size in reversed(hidden):
+        g = layers.Dense(size, activation="silu")(g)
+    codes = [layers.Dense(latent, name="mu")(h), layers.Dense(latent, name="log_var")(h)]
+    pixels = layers.Dense(784, activation="sigmoid")(g)
+    encoder = keras.Model([x, y] if n_labels else x, codes, name="encoder")
+    return encoder, keras.Model([z, y] if n_labels else z, pixels, name="decoder")
+
+
+def draw_from_mixture(mixture, n, rng, temperature=1.0):
+    """`n` codes from a fitted mixture; the distances from the components' means are scaled by T.
+
+    `rng` is a NumPy generator. The codes come in random order, shape `(n, d)`.
+    """
+    component = rng.choice(len(mixture.weights_), size=n, p=mixture.weights_)
+    roots = np.linalg.cholesky(mixture.covariances_)[component]
+    noise = rng.normal(size=(n, roots.shape[-1]))
+    return mixture.means_[component] + temperature * np.einsum("nij,nj->ni", roots, noise)
+
+
 def inception_score(probabilities):
     """exp of the mean KL divergence between each picture's class probabilities and their mean.
 
@@ -779,22 +828,13 @@ def frechet_distance(features, others):
     return float(max(np.square(a.mean(axis=0) - b.mean(axis=0)).sum() + spread, 0.0))
 
 
-def build_writer_networks(hidden, latent, n_labels=0):
-    """Dense encoder and decoder for flat digits, with the SiLU layers `hidden`.
+def variety(x, digits):
+    """Variance of the pixels of flat pictures within each digit: summed over pixels, mean over digits.
 
-    Without labels: encoder `x → [mu, log_var]`, decoder `z → x_hat`. With `n_labels` both take
-    a one-hot label as second input: `[x, y] → [mu, log_var]` and `[z, y] → x_hat`.
+    `digits` are the labels 0…9, shape `(n,)`. A digit that occurs less than twice counts as zero.
     """
-    x, z, y = keras.Input((784,)), keras.Input((latent,)), keras.Input((n_labels,))
-    h, g = (layers.Concatenate()([part, y]) if n_labels else part for part in (x, z))
-    for size in hidden:
-        h = layers.Dense(size, activation="silu")(h)
-    for size in reversed(hidden):
-        g = layers.Dense(size, activation="silu")(g)
-    codes = [layers.Dense(latent, name="mu")(h), layers.Dense(latent, name="log_var")(h)]
-    pixels = layers.Dense(784, activation="sigmoid")(g)
-    encoder = keras.Model([x, y] if n_labels else x, codes, name="encoder")
-    return encoder, keras.Model([z, y] if n_labels else z, pixels, name="decoder")
+    x, groups = np.asarray(x), [np.asarray(digits) == digit for digit in range(10)]
+    return float(np.mean([x[g].var(axis=0).sum() if g.sum() > 1 else 0.0 for g in groups]))
 
 
 @keras.saving.register_keras_serializable(package="course")
@@ -817,30 +857,40 @@ class ConditionalVAE(VAE):
         return self.add_up(pictures, x_hat, mu, log_var)
 
 
-def draw_from_mixture(mixture, n, rng, temperature=1.0):
-    """`n` codes from a fitted mixture; the distances from the components' means are scaled by T.
-
-    `rng` is a NumPy generator. The codes come in random order, shape `(n, d)`.
-    """
-    component = rng.choice(len(mixture.weights_), size=n, p=mixture.weights_)
-    roots = np.linalg.cholesky(mixture.covariances_)[component]
-    noise = rng.normal(size=(n, roots.shape[-1]))
-    return mixture.means_[component] + temperature * np.einsum("nij,nj->ni", roots, noise)
+def nearest(x, pool):
+    """For each flat picture, the row of the picture in `pool` with the smallest squared difference."""
+    half_norms = 0.5 * np.einsum("ij,ij->i", pool, pool)
+    parts = [x[start : start + 250] for start in range(0, len(x), 250)]  # limits peak memory
+    return np.concatenate([np.argmax(part @ pool.T - half_norms, axis=1) for part in parts])
 
 
-def variety(x, digits):
-    """Variance of the pixels of flat pictures within each digit: summed over pixels, mean over digits.
+def fit_each_digit(codes, y):
+    """Mean `(10, d)` and symmetric root of the covariance `(10, d, d)` of the codes of each digit."""
+    means, roots = [], []
+    for digit in range(10):
+        values, vectors = np.linalg.eigh(np.cov(codes[y == digit], rowvar=False))
+        means.append(codes[y == digit].mean(axis=0))
+        roots.append((vectors * np.sqrt(np.maximum(values, 0))) @ vectors.T)
+    return np.stack(means), np.stack(roots)
 
-    `digits` are the labels 0…9, shape `(n,)`. A digit that occurs less than twice counts as zero.
-    """
-    x, groups = np.asarray(x), [np.asarray(digits) == digit for digit in range(10)]
-    return float(np.mean([x[g].var(axis=0).sum() if g.sum() > 1 else 0.0 for g in groups]))
+
+def with_fitted_prior(decoder, means, roots):
+    """Network from `[epsilon, y]` to pictures: `decoder` for the code z = m_y + C_y^½ epsilon."""
+    n_labels, latent = means.shape
+    epsilon, y = keras.Input((latent,)), keras.Input((n_labels,))
+    mean = layers.Dense(latent, use_bias=False, name="means")
+    root = layers.Dense(latent * latent, use_bias=False, name="roots")
+    spread = layers.Dot(axes=(2, 1))([layers.Reshape((latent, latent))(root(y)), epsilon])
+    model = keras.Model([epsilon, y], decoder([layers.Add()([mean(y), spread]), y]))
+    mean.set_weights([means])
+    root.set_weights([roots.reshape(n_labels, -1)])
+    return model
 
 
 def slant_degrees(x):
     """Slant of flat digits `(n, 784)` in degrees, from second moments; positive: to the right.
 
-    A picture sheared by that angle about its centre has no correlation of row and column.
+    A picture sheared by that angle about its center has no correlation of row and column.
     """
     x = np.asarray(x, "float64")
     x = x / np.maximum(x.sum(axis=1, keepdims=True), 1e-9)
@@ -856,11 +906,11 @@ def ink(x):
     return np.asarray(x).sum(axis=1)
 
 
-def write_digits(text, generator="digit_writer.keras", seed=None, temperature=0.8):
+def write_digits(text, generator="digit_writer.keras", seed=None, temperature=1.0):
     """Write a number in one handwriting: a picture `(28, 28 · length)` of pixels in [0, 1].
 
-    `generator` is the decoder of a `ConditionalVAE`, or the file that it was saved in. The
-    same `seed` gives the same hand; a lower `temperature` a more ordinary one.
+    `generator` is a network from `[noise, labels]` to digits, or the file that it was saved in.
+    The same `seed` gives the same hand; a lower `temperature` a more ordinary one.
     """
     text = str(text)
     if not text or not set(text) <= set("0123456789"):
