@@ -20,20 +20,22 @@ from course_utils.training import warm_up_and_cosine
 
 layers, ops = keras.layers, keras.ops
 
-UNITS, EPOCHS, BATCH_SIZE = 128, 60, 250
-RATES = (0.001, 0.002, 0.004)
+UNITS, EPOCHS, BATCH_SIZE = 128, 40, 250
+RATES = (0.005, 0.015, 0.04)
 # Position on the curve → strength, by method; position 0 is the plain autoencoder in all of them.
 STRENGTHS = {
-    "weight decay": (0.0, 1e-6, 3e-6, 1e-5, 3e-5, 1e-4, 3e-4),
-    "denoising": (0.0, 0.05, 0.1, 0.2, 0.3, 0.45, 0.6),
-    "contractive": (0.0, 1e-5, 3e-5, 1e-4, 3e-4, 1e-3, 3e-3),
+    "weight decay": (0.0, 1e-7, 1e-6, 5e-6, 2e-5, 1e-4),
+    "denoising": (0.0, 0.1, 0.2, 0.3, 0.4, 0.6),
+    "contractive": (0.0, 3e-6, 3e-5, 1e-4, 3e-4, 1e-3),
+    "relative contraction": (0.0, 1e-4, 5e-4, 2e-3, 6e-3, 2e-2),
 }
-# With tied weights the decoder's kernel is the transposed one of the encoder.
-DECODERS = ("", ", tied")
+# Tied: the decoder's kernel is the transposed one of the encoder, as in the paper of Rifai et al. 2011.
+ALSO_TIED = ("plain", "weight decay", "contractive")
 IN_USE = 0.01  # smallest standard deviation, over the digits, of a unit that counts as in use
 SETTINGS = {
     "network": [784, UNITS, 784],
     "units": "sigmoid",
+    "input": "minus the mean image",
     "loss": "binary cross-entropy",
     "epochs": EPOCHS,
     "batch_size": BATCH_SIZE,
@@ -58,12 +60,14 @@ class Case:
 class StackedAutoencoders(keras.Model):
     """One autoencoder per case: sigmoid units, kernel `(cases, 784, units)`, and back. The loss is the sum of all losses."""
 
-    def __init__(self, cases: list[Case], units: int = UNITS):
+    def __init__(self, cases: list[Case], mean: np.ndarray, units: int = UNITS):
         super().__init__()
+        self.mean_image = mean
         of_method = {
             name: np.array([case.strength * (case.method == name) for case in cases], "float32") for name in STRENGTHS
         }
-        self.decay, self.contraction = of_method["weight decay"], of_method["contractive"]
+        self.decay = of_method["weight decay"]
+        self.contraction, self.relative = of_method["contractive"], of_method["relative contraction"]
         self.noise = of_method["denoising"][:, np.newaxis, np.newaxis]
         self.tied = np.array([case.tied for case in cases], "float32")[:, np.newaxis, np.newaxis]
         self.seed_generator = keras.random.SeedGenerator(int(np.random.randint(2**31)))  # noqa: NPY002
@@ -80,7 +84,7 @@ class StackedAutoencoders(keras.Model):
 
     def call(self, x):
         """Codes `(cases, n, units)` and logits of the reconstructions `(cases, n, 784)` of the pictures `(n, 784)`."""
-        h = ops.sigmoid(ops.matmul(x, self.kernel) + self.bias)
+        h = ops.sigmoid(ops.matmul(x - self.mean_image, self.kernel) + self.bias)
         back = ops.transpose(self.kernel, (0, 2, 1)) * self.tied + self.kernel_back * (1 - self.tied)
         return h, ops.matmul(h, back) + self.bias_back
 
@@ -90,7 +94,9 @@ class StackedAutoencoders(keras.Model):
         # Stable and as Keras has it: max(a, 0) − a·x + log(1 + exp(−|a|)).
         bce = ops.mean(ops.softplus(logits) - logits * x, axis=(1, 2))
         decay = self.decay * ops.sum(ops.square(self.kernel), axis=(1, 2))
-        return bce + decay + self.contraction * ops.mean(contractive_penalty(h, self.kernel), axis=1)
+        squared_norm = ops.mean(contractive_penalty(h, self.kernel), axis=1)
+        squared_spread = ops.sum(ops.var(h, axis=1), axis=1)
+        return bce + decay + (self.contraction + self.relative / squared_spread) * squared_norm
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         noise = keras.random.normal(ops.shape(x), seed=self.seed_generator)
@@ -110,7 +116,7 @@ class AdamWithRates(keras.optimizers.Adam):
 
 def fit(cases: list[Case], x: np.ndarray, epochs: int = EPOCHS) -> StackedAutoencoders:
     """Train all cases on the pictures `x`."""
-    model = StackedAutoencoders(cases)
+    model = StackedAutoencoders(cases, x.mean(axis=0))
     schedule = warm_up_and_cosine(1.0, epochs * math.ceil(len(x) / BATCH_SIZE))
     model.compile(optimizer=AdamWithRates(schedule, [case.rate for case in cases]), jit_compile="auto")
     model.fit(x, batch_size=BATCH_SIZE, epochs=epochs, verbose=0)
@@ -180,6 +186,7 @@ def describe_case(model: StackedAutoencoders, i: int) -> dict[str, float]:
         for weight in (model.kernel, model.bias, model.kernel_back, model.bias_back)
     )
     kernel_back = kernel.T if model.tied[i] else kernel_back
+    bias = bias - model.mean_image @ kernel
     encode = lambda x: sigmoid(x @ kernel + bias)
     h = encode(x_val)
     norm = np.mean(np.square(h * (1 - h)) @ np.square(kernel).sum(axis=0))
@@ -194,20 +201,16 @@ def measure_strengths(seed: int, epochs: int = EPOCHS) -> dict[int, dict[str, fl
     keras.utils.set_random_seed(seed)
     trained = [("plain", 0.0, 0)]
     trained += [(method, s, i) for method, strengths in STRENGTHS.items() for i, s in enumerate(strengths) if i]
-    cases = [
-        Case(method, strength, bool(tied), rate)
-        for method, strength, _ in trained
-        for tied in DECODERS
-        for rate in RATES
-    ]
+    trained = [(*one, False) for one in trained] + [(*one, True) for one in trained if one[0] in ALSO_TIED]
+    cases = [Case(method, strength, tied, rate) for method, strength, _, tied in trained for rate in RATES]
     model = fit(cases, x_train, epochs)
-    losses = own_losses(model, x_val).reshape(len(trained), len(DECODERS), len(RATES))
+    losses = own_losses(model, x_val).reshape(len(trained), len(RATES))
     results: dict[int, dict[str, float]] = {i: {} for i in range(len(STRENGTHS["contractive"]))}
-    for n, (method, _, position) in enumerate(trained):
-        for d, tied in enumerate(DECODERS):
-            best = int(np.argmin(losses[n, d]))
-            index = (n * len(DECODERS) + d) * len(RATES) + best
-            numbers = describe_case(model, index) | {"rate": RATES[best]}
-            for name in STRENGTHS if method == "plain" else [method]:
-                results[position] |= {f"{name}{tied}: {what}": number for what, number in numbers.items()}
+    for n, (method, _, position, tied) in enumerate(trained):
+        best = int(np.nanargmin(losses[n]))
+        numbers = describe_case(model, n * len(RATES) + best) | {"rate": RATES[best]}
+        for name in STRENGTHS if method == "plain" else [method]:
+            if not tied or name in ALSO_TIED:
+                label = f"{name}, tied" if tied else name
+                results[position] |= {f"{label}: {what}": number for what, number in numbers.items()}
     return results

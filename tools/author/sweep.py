@@ -36,7 +36,7 @@ from course_utils.lessons import (
 )
 from course_utils.pretrained import CURVE_FOLDER, load_curve
 from course_utils.training import warm_up_and_cosine
-from tools.author import sparse_grid, stacked_vaes, stacked_writers
+from tools.author import sparse_grid, stacked_vaes, stacked_writers, strengths
 from tools.author.pretrain import flat_digits
 from tools.shared.machine import machine_and_versions
 from tools.shared.notebook_files import ROOT, replace_file
@@ -383,6 +383,11 @@ SWEEPS: dict[str, Sweep] = {
         measure=stacked_vaes.beta_results,
         settings=stacked_vaes.BETA_SETTINGS,
         seeds=stacked_vaes.N_SEEDS,
+    ),
+    "05.strengths": Sweep(
+        x=tuple(range(len(strengths.STRENGTHS["contractive"]))),
+        measure=lambda position: _of_this_seed(strengths.measure_strengths, position),
+        settings=strengths.SETTINGS,
     ),
 }
 
