@@ -25,6 +25,7 @@ from course_utils.lessons import (
 )
 from course_utils.training import train
 from tests.processes import run_python
+from tools.shared.notebook_files import code_cells, lesson_path, read_notebook
 
 
 @pytest.fixture
@@ -165,6 +166,15 @@ def test_one_component_is_a_normal_distribution(rng):
     z = draw_from_mixture(GaussianMixture(1).fit(data), 50_000, rng)
     np.testing.assert_allclose(z.mean(axis=0), data.mean(axis=0), atol=0.1)
     np.testing.assert_allclose(np.cov(z.T), np.cov(data.T), rtol=0.05, atol=0.1)
+
+
+def test_the_temperature_is_chosen_on_validation_digits():
+    cells = {cell.id: cell.source for cell in code_cells(read_notebook(lesson_path("07")))}
+    lines = {"G: validation Fréchet": [3.0, 1.0, 2.0], "G: Fréchet": [3.0, 2.0, 1.0], "G: inception score": [9.0, 8.0, 7.0]}
+    curve = {"x": [0.5, 1.0, 2.0], "mean": lines, "seeds": 8, "settings": {"epochs": 1, "pictures": 1}}
+    namespace = {"np": np, "load_curve": lambda name: curve}
+    exec(cells["temperature-curves"], namespace)
+    assert namespace["best_temperature"]("G") == 1.0
 
 
 # ---------------------------------------------------------------------------------------------------------------------
