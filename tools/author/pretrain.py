@@ -32,6 +32,7 @@ from course_utils.lessons import (
     build_conv_autoencoder,
     build_filter_bank,
     build_pooling_autoencoder,
+    build_probe,
     build_strokes,
     build_unet,
     build_upscaler,
@@ -44,6 +45,8 @@ from course_utils.lessons import (
 )
 from course_utils.pretrained import PRETRAINED_FOLDER, pretrained_names
 from course_utils.training import train
+from tools.author import sparse_grid
+from tools.author.sparse_grid import N_PARTS
 from tools.author.stacked_writers import judged
 from tools.shared.machine import machine_and_versions
 from tools.shared.notebook_files import ROOT, replace_file
@@ -100,9 +103,6 @@ def _reconstruction(model: keras.Model, prepare: Callable = lambda x: x) -> dict
     _, _, (x_test, _) = load_mnist(flat=len(model.input_shape) == 2)
     x_hat = model.predict(prepare(x_test), batch_size=1000, verbose=0)
     return {"test_mse": round(mse(x_test, x_hat), 6), "test_bce": round(bce(x_test, x_hat), 5)}
-
-
-N_PARTS = 2048  # of lesson 04's vocabulary of strokes
 
 
 # Lesson 03: each picture gets Gaussian noise of a strength of its own between half of this and this.
@@ -220,6 +220,13 @@ RECIPES = {
         training={"loss": "mse", "epochs": 80, "batch_size": 250, "learning_rate": 5e-3},
         figures=_strokes,
         sizes={"parts": N_PARTS, "at most": 12, "adjustments": 20},
+    ),
+    "04.probe": Recipe(  # after the strokes, whose codes it reads
+        build=lambda: build_probe(N_PARTS),
+        data=sparse_grid.probe_data,
+        training={"loss": "sparse_categorical_crossentropy", "epochs": 12, "batch_size": 500, "learning_rate": 3e-3},
+        figures=sparse_grid.probe_error,
+        sizes={"parts": N_PARTS, "matched": 600, "shifts": 1},
     ),
     "03.filters": Recipe(
         build=lambda: build_filter_bank([GaussianNoise(sigma) for sigma in FILTER_BANK]),

@@ -6,6 +6,7 @@ own, so each of them learns as it would alone. `tests/lessons/test_lesson_04.py`
 
 import numpy as np
 
+from course_utils import lessons
 from course_utils.backend import keras
 from course_utils.data import load_mnist
 from course_utils.lessons import bernoulli_kl, build_autoencoder, build_strokes, describe_code, stroke_windows
@@ -48,7 +49,13 @@ CHOSEN = "the learning rate with the lowest validation loss, for each strength"
 LIVE = {"digits": 55_000, "epochs": 1, "batch_size": 64, "units": N_CODE}
 TRADEOFF = {
     **{"digits": 55_000, "batch_size": 500, "units": N_CODE, "learning_rate": CHOSEN},
-    **{"probe_epochs": 10, "probe_decay": "the one with the lowest validation error", "matched": MATCHED, "parts": N_PARTS},
+    **{
+        "probe_epochs": 3,
+        "probe_digits": "each, and moved by one pixel in four directions",
+        "probe_decay": "the one with the lowest validation error",
+        "matched": MATCHED,
+        "parts": N_PARTS,
+    },
 }
 OVERFIT = {"steps": 2000, "batch_size": 100, "units": N_CODE, "learning_rate": CHOSEN}
 
@@ -159,7 +166,9 @@ class Probes(keras.layers.Layer):
 class RatePerModel(keras.optimizers.Adam):
     """Adam whose learning rate is multiplied, slice by slice, with `multipliers[path of the variable]`."""
 
-    multipliers: dict[str, np.ndarray] = {}
+    def __init__(self, schedule, multipliers: dict[str, np.ndarray]):
+        super().__init__(schedule)
+        self.multipliers = multipliers
 
     def update_step(self, gradient, variable, learning_rate):
         factor = self.multipliers.get(variable.path, np.float32(1))
@@ -169,9 +178,7 @@ class RatePerModel(keras.optimizers.Adam):
 def fit(model: keras.Model, x, n: int, epochs: int, multipliers: dict, batch: int) -> None:
     """Train as the lesson's `train` does, with the losses that the model's layers add."""
     steps = epochs * -(-n // batch)
-    optimizer = RatePerModel(warm_up_and_cosine(1.0, steps))
-    optimizer.multipliers = multipliers
-    model.compile(optimizer=optimizer, loss=None)
+    model.compile(optimizer=RatePerModel(warm_up_and_cosine(1.0, steps), multipliers), loss=None)
     model.fit(x, epochs=epochs, batch_size=batch, verbose=0)
 
 
@@ -226,6 +233,36 @@ def names_of(stack: Codes) -> list[str]:
     return [" ".join([stack.kind, *(f"{part:g}" for part in p)]) for p in parts]
 
 
+def with_shifts(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Flat pictures and their labels, and the same pictures moved by one pixel in each of the four directions."""
+    pictures = x.reshape(-1, 28, 28)
+    moved = [np.roll(pictures, step, axis).reshape(x.shape) for axis in (1, 2) for step in (1, -1)]
+    return np.concatenate([x, *moved]), np.tile(y, 5)
+
+
+def probe_data() -> tuple[np.ndarray, np.ndarray]:
+    """What the stored probe of lesson 04 learns from: matched codes of shifted training digits, and the labels."""
+    (x_train, y_train), _, _ = load_mnist(flat=True)
+    strokes = build_strokes(np.ones((N_PARTS, 784), dtype="float32"))
+    load_pretrained("04.strokes", strokes)
+    parts = strokes.layers[-1].parts()
+    x, y = with_shifts(x_train, y_train)
+    codes = np.empty((len(x), N_PARTS), dtype="float16")
+    for start in range(0, len(x), 1000):
+        codes[start : start + 1000] = _numpy(lessons.matched(x[start : start + 1000], parts))
+    return codes, y
+
+
+def probe_error(probe: keras.Model) -> dict[str, float]:
+    """Test error in percent of the stored probe."""
+    _, _, (x_test, y_test) = load_mnist(flat=True)
+    strokes = build_strokes(np.ones((N_PARTS, 784), dtype="float32"))
+    load_pretrained("04.strokes", strokes)
+    codes = np.concatenate([_numpy(lessons.matched(some, strokes.layers[-1].parts())) for some in np.split(x_test, 10)])
+    digits = probe.predict(codes, batch_size=1000, verbose=0).argmax(axis=1)
+    return {"test_error": round(100 * float(np.mean(digits != y_test)), 2)}
+
+
 def probe_errors(readers: list, data, epochs: int, batch: int) -> list[np.ndarray]:
     """Validation and test errors in percent of probes on what `readers` give, shape `(models, 2)` for each reader.
 
@@ -234,6 +271,7 @@ def probe_errors(readers: list, data, epochs: int, batch: int) -> list[np.ndarra
     """
     (x_train, y_train), (x_val, y_val), (x_test, y_test) = data
     scaled = [_Scaled(reader, x_train[:SAMPLE]) for reader in readers]
+    x_train, y_train = with_shifts(x_train, y_train)
     model = _ProbeModel(scaled)
     one_hot = np.eye(10, dtype="float32")[y_train]
     model.build_probes(x_train[:2])
@@ -286,7 +324,12 @@ class _ProbeModel(keras.Model):
 
 
 def measure_tradeoff(
-    epochs: int, *, grid: dict = GRID, data=None, probe_epochs: int = TRADEOFF["probe_epochs"], batch: int = TRADEOFF["batch_size"]
+    epochs: int,
+    *,
+    grid: dict = GRID,
+    data=None,
+    probe_epochs: int = TRADEOFF["probe_epochs"],
+    batch: int = TRADEOFF["batch_size"],
 ) -> dict[str, float]:
     """Error, active and dead units, and probe errors of every code, each with its best learning rate."""
     data = data or load_mnist(flat=True)
@@ -313,8 +356,9 @@ def measure_tradeoff(
     for stack in (*best, untrained[0]):
         readers.append(matched(stack.kernel))
         names.append([f"{name}, matched" for name in (["random"] if stack is untrained[0] else names_of(stack))])
-    windows = stroke_windows(x_train, N_PARTS, seed=int(np.random.randint(2**31)))
-    dictionaries = {"windows": windows, "digits": x_train[:N_PARTS], "random": np.random.normal(size=(N_PARTS, 784))}
+    rng = np.random.default_rng(int(keras.random.randint((), 0, 2**31 - 1)))
+    windows = stroke_windows(x_train, N_PARTS, seed=rng)
+    dictionaries = {"windows": windows, "digits": x_train[:N_PARTS], "random": rng.normal(size=(N_PARTS, 784))}
     if "04.strokes" in pretrained_names():
         strokes = build_strokes(windows)
         load_pretrained("04.strokes", strokes)
@@ -342,7 +386,9 @@ def measure_rates(epochs: int, *, grid: dict = LIVE_GRID, data=None) -> dict[str
     return results
 
 
-def measure_overfitting(n_train: int, *, grid: dict = FEW_DIGITS_GRID, steps: int = OVERFIT["steps"]) -> dict[str, float]:
+def measure_overfitting(
+    n_train: int, *, grid: dict = FEW_DIGITS_GRID, steps: int = OVERFIT["steps"]
+) -> dict[str, float]:
     """Training and test MSE of codes that learn from the first `n_train` digits only, for the same number of steps."""
     (x_train, _), (x_val, _), (x_test, _) = load_mnist(flat=True)
     x_train, batch = x_train[:n_train], OVERFIT["batch_size"]
