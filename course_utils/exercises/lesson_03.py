@@ -9,26 +9,57 @@ from course_utils.exercises.registry import register_exercise, require
 
 
 @register_exercise(
-    "03.snr",
-    hints=("the noise is the difference noisy - clean; ten decibels are a factor of ten in energy.",),
+    "03.averaging",
+    hints=(
+        "Decibels of the PSNR count squared errors, so ask how the mean squared error changes.",
+        "Independent errors add up in their variances: the mean of n numbers has the n-th part of the variance of one.",
+        "The MSE falls by a factor of 16, and a factor in the MSE is 10·log₁₀ of it in decibels.",
+    ),
 )
-def _snr(signal_to_noise) -> None:
-    t = np.arange(1000)
-    clean = np.sqrt(2) * np.sin(2 * np.pi * t / 50)  # energy 1 per sample over whole periods
-    other = np.sqrt(2) * np.cos(2 * np.pi * t / 50)
-    for share, decibels in [(1.0, 0.0), (0.1, 20.0), (2.0, -6.0206)]:
-        answer = signal_to_noise(clean, clean + share * other)
-        require(answer is not None, "the function returns nothing; it should return a number of decibels.")
+def _averaging(gain) -> None:
+    require(np.shape(gain) == () and np.isreal(gain), f"expected a number of decibels; it is {gain!r}.")
+    expected = 10 * np.log10(16)
+    require(gain > 0, "averaging removes noise, so the PSNR rises.")
+    require(abs(gain - expected) > 0.25 or abs(gain - expected) <= 0.1, "you are close; give one more decimal place.")
+    require(gain > expected - 0.1, f"the average is better than {gain:.4g} dB above a single picture.")
+    require(gain < expected + 0.1, f"{gain:.4g} dB are more than the average of 16 pictures gains.")
+
+
+@register_exercise(
+    "03.pixel",
+    hints=(
+        "Only two values are possible, so the posterior mean is the probability that the pixel is ink, given what you see.",
+        "Bayes' rule: weigh each of the two values by its prior (ink, or 1 - ink) and by the density of the noise, "
+        "exp(-(x_noisy - x)² / (2 sigma²)).",
+        "The answer is a / (a + b), with a = ink · exp(-(x_noisy - 1)² / (2 sigma²)) and "
+        "b = (1 - ink) · exp(-x_noisy² / (2 sigma²)).",
+    ),
+)
+def _pixel(best_pixel) -> None:
+    x_noisy = np.linspace(-1, 2, 31)
+    for ink, sigma in [(0.5, 0.5), (0.2, 0.5), (0.2, 1.0), (0.7, 0.3)]:
+        answer = best_pixel(x_noisy, ink, sigma)
+        require(answer is not None, "the function returns nothing; it should return an array like x_noisy.")
+        answer = np.asarray(answer)
         require(
-            np.shape(answer) == () and np.isclose(answer, decibels, atol=1e-3),
-            f"noise with {share:g} times the amplitude of the signal is {decibels:.1f} dB; it says {answer}.",
+            answer.shape == x_noisy.shape, f"for 31 pixels the answer has the shape {answer.shape}, expected (31,)."
         )
+        odds = ink / (1 - ink) * np.exp((2 * x_noisy - 1) / (2 * sigma**2))
+        if not np.allclose(answer, odds / (1 + odds), atol=1e-3):
+            worst = int(np.argmax(np.abs(answer - odds / (1 + odds))))
+            require(
+                condition=False,
+                missing=f"with ink = {ink} and sigma = {sigma}, a pixel seen as {x_noisy[worst]:.1f} should give "
+                f"{(odds / (1 + odds))[worst]:.3f}; it gives {answer[worst]:.3f}.",
+            )
 
 
 @register_exercise(
     "03.speckle",
     hints=(
-        "multiply by 1 + amount · normal numbers, one for each pixel, drawn with seed=self.seed_generator, then ops.clip.",
+        "The lesson's GaussianNoise adds a random number to each pixel; here each pixel is multiplied by one.",
+        "Look at where GaussianNoise takes its seed from: with self.seed_generator each call gives new numbers.",
+        "Multiply x by 1 + self.amount · normal numbers of the shape ops.shape(x), then ops.clip to 0 and 1.",
     ),
 )
 def _speckle(speckle) -> None:
@@ -62,7 +93,9 @@ def _speckle(speckle) -> None:
 @register_exercise(
     "03.langevin",
     hints=(
-        "in each step: the score (denoise(x) - x) / sigma², then x + step · score + sqrt(2 · step) · rng.normal(size=x.shape).",
+        "Two things happen in each step: the points move along the score, and they get new noise.",
+        "The score is (denoise(x) - x) / sigma²; compute it anew in each step, at the points where they are then.",
+        "x = x + step · score + sqrt(2 · step) · rng.normal(size=x.shape), n_steps times; do not change x in place.",
     ),
 )
 def _langevin(langevin_walk) -> None:

@@ -228,7 +228,7 @@ RECIPES = {
         figures=sparse_grid.probe_error,
         sizes={"parts": N_PARTS, "matched": 600, "shifts": 1},
     ),
-    "03.filters": Recipe(
+    "03.filter_bank": Recipe(
         build=lambda: build_filter_bank([GaussianNoise(sigma) for sigma in FILTER_BANK]),
         sizes={"units": 100, "noise": FILTER_BANK},
         data=lambda: (flat_digits()[0], [flat_digits()[0]] * len(FILTER_BANK)),
