@@ -94,15 +94,11 @@ def build_conv_encoder(code_channels=8, channels=(16, 32), size=28):
 
     `size` is a multiple of 4. Four pixels more make the code one number wider and higher.
     """
-    return keras.Sequential(
-        [
-            keras.Input((size, size, 1)),
-            layers.Conv2D(channels[0], 5, strides=2, padding="same", activation="relu"),  # 14 × 14
-            layers.Conv2D(channels[1], 3, strides=2, padding="same", activation="relu"),  # 7 × 7
-            layers.Conv2D(code_channels, 4),  # 4 × 4
-        ],
-        name="encoder",
-    )
+    encoder = keras.Sequential([keras.Input((size, size, 1))], name="encoder")
+    for filters, k in zip(channels, (5, 3), strict=True):  # to 14 × 14, to 7 × 7
+        encoder.add(layers.Conv2D(filters, k, strides=2, padding="same", activation="relu"))
+    encoder.add(layers.Conv2D(code_channels, 4))  # to 4 × 4
+    return encoder
 
 
 def build_conv_decoder(code_channels=8, channels=(16, 32), size=28, upsampling="transposed"):
@@ -332,6 +328,47 @@ def codes_moved(z, share, rng):
 # From notebooks/04_sparse_autoencoder.ipynb
 
 
+def build_sparse(*code_layers):
+    """784 → code → 784: `code_layers` make the code, one dense sigmoid layer decodes it.
+
+    Returns `autoencoder, encoder, decoder`, which share their weights.
+    """
+    encoder = keras.Sequential([keras.Input((784,)), *code_layers], name="encoder")
+    n_code = encoder.output_shape[-1]
+    output = layers.Dense(784, activation="sigmoid")
+    decoder = keras.Sequential([keras.Input((n_code,)), output], name="decoder")
+    x = keras.Input((784,))
+    return keras.Model(x, decoder(encoder(x))), encoder, decoder
+
+
+def describe_code(z):
+    """How sparse a code of shape `(n, units)` is: a dict with `active`, `mean` and `dead`.
+
+    `active` is the share of units above a tenth of their own maximum, mean over the pictures;
+    `mean` the mean activation; `dead` the number of units that are the same for all pictures.
+    """
+    high, low = z.max(axis=0), z.min(axis=0)
+    dead = high - low < 0.01 * z.max()
+    active = (z > 0.1 * high) & ~dead
+    return {"active": active.mean(), "mean": z.mean(), "dead": int(dead.sum())}
+
+
+@keras.saving.register_keras_serializable(package="course")
+class L1Sparsity(layers.Layer):
+    """Passes a code on and adds strength · Σ_j |z_j|, mean over the batch, to the loss."""
+
+    def __init__(self, strength=1e-3, **kwargs):
+        super().__init__(**kwargs)
+        self.strength = strength
+
+    def call(self, z):
+        self.add_loss(self.strength * ops.mean(ops.sum(ops.abs(z), axis=-1)))
+        return z
+
+    def get_config(self):
+        return {**super().get_config(), "strength": self.strength}
+
+
 def bernoulli_kl(rho, rho_hat):
     """KL divergence in nats between two coins with probabilities `rho` and `rho_hat`."""
     heads = rho * ops.log(rho / rho_hat)
@@ -359,20 +396,14 @@ class KLSparsity(layers.Layer):
         return {**super().get_config(), "rho": self.rho, "beta": self.beta}
 
 
-@keras.saving.register_keras_serializable(package="course")
-class L1Sparsity(layers.Layer):
-    """Passes a code on and adds strength · Σ_j |z_j|, mean over the batch, to the loss."""
-
-    def __init__(self, strength=1e-3, **kwargs):
-        super().__init__(**kwargs)
-        self.strength = strength
-
-    def call(self, z):
-        self.add_loss(self.strength * ops.mean(ops.sum(ops.abs(z), axis=-1)))
-        return z
-
-    def get_config(self):
-        return {**super().get_config(), "strength": self.strength}
+def sigmoid_code(n_code=1024, rho=0.05):
+    """A dense sigmoid layer whose units start near the mean activation `rho`."""
+    return layers.Dense(
+        n_code,
+        activation="sigmoid",
+        kernel_initializer=keras.initializers.RandomNormal(stddev=0.1),
+        bias_initializer=keras.initializers.Constant(np.log(rho / (1 - rho))),
+    )
 
 
 @keras.saving.register_keras_serializable(package="course")
@@ -397,31 +428,8 @@ class TopK(layers.Layer):
         return {**super().get_config(), "k": self.k}
 
 
-def build_sparse(*code_layers):
-    """784 → code → 784: `code_layers` make the code, one dense sigmoid layer decodes it.
-
-    Returns `autoencoder, encoder, decoder`, which share their weights.
-    """
-    encoder = keras.Sequential([keras.Input((784,)), *code_layers], name="encoder")
-    n_code = encoder.output_shape[-1]
-    output = layers.Dense(784, activation="sigmoid")
-    decoder = keras.Sequential([keras.Input((n_code,)), output], name="decoder")
-    x = keras.Input((784,))
-    return keras.Model(x, decoder(encoder(x))), encoder, decoder
-
-
-def sigmoid_code(n_code=1024, rho=0.05):
-    """A dense sigmoid layer whose units start near the mean activation `rho`."""
-    return layers.Dense(
-        n_code,
-        activation="sigmoid",
-        kernel_initializer=keras.initializers.RandomNormal(stddev=0.1),
-        bias_initializer=keras.initializers.Constant(np.log(rho / (1 - rho))),
-    )
-
-
 def topk_code(k, n_code=1024):
-    """The layers of a top-k code: dense, normalised per unit, the `k` largest kept."""
+    """The layers of a top-k code: dense, normalized per unit, the `k` largest kept."""
     return (
         layers.Dense(n_code, use_bias=False),
         layers.BatchNormalization(center=False, scale=False, momentum=0.9),
@@ -463,14 +471,14 @@ class Strokes(layers.Layer):
         """
         parts = self.parts()
         frozen = ops.stop_gradient(ops.transpose(parts))
-        rest, free, units, z, chosen = x, 1.0, [], [], []
+        rest, taken, units, z, chosen = x, 0.0, [], [], []
         for _ in range(k or self.k):
-            fit = ops.relu(ops.matmul(ops.stop_gradient(rest), frozen)) * free
-            unit = ops.argmax(fit, axis=1)
+            match = ops.matmul(ops.stop_gradient(rest), frozen)
+            unit = ops.argmax(match - 1e6 * taken, axis=1)
             part = ops.take(parts, unit, axis=0)
             strength = ops.relu(ops.sum(rest * part, axis=1, keepdims=True))
             rest = rest - strength * part
-            free = free * (1 - ops.one_hot(unit, self.n_parts))
+            taken = taken + ops.one_hot(unit, self.n_parts)
             units, z, chosen = [*units, unit], [*z, strength], [*chosen, part]
         chosen = ops.stack(chosen, axis=1)
         z = self.adjust(x, ops.concatenate(z, axis=1), chosen)
@@ -527,18 +535,6 @@ def build_probe(n_units):
             layers.Dense(10, activation="softmax", kernel_regularizer=keras.regularizers.L2(1e-5)),
         ]
     )
-
-
-def describe_code(z):
-    """How sparse a code of shape `(n, units)` is: a dict with `active`, `mean` and `dead`.
-
-    `active` is the share of units above a tenth of their own maximum, mean over the pictures;
-    `mean` the mean activation; `dead` the number of units that are the same for all pictures.
-    """
-    high, low = z.max(axis=0), z.min(axis=0)
-    dead = high - low < 0.01 * z.max()
-    active = (z > 0.1 * high) & ~dead
-    return {"active": active.mean(), "mean": z.mean(), "dead": int(dead.sum())}
 
 
 # From notebooks/05_contractive_autoencoder.ipynb

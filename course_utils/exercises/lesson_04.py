@@ -9,43 +9,79 @@ from course_utils.exercises.registry import register_exercise, require
 
 
 @register_exercise(
-    "04.active_share",
-    hints=("z > threshold is True or False for each unit; the mean of that over the units (axis 1) is a share.",),
+    "04.thriftiest",
+    hints=(
+        "think of how people write: which digit takes the least ink?",
+        "look at the parts in the figure above: which digit could a single one of them already be?",
+    ),
 )
-def _active_share(active_share) -> None:
-    # By construction 0, 1, 3 and 4 of the four units are above 0.1; one is exactly at the threshold, and sizes differ.
-    z = np.array([[0.0, 0.1, 0.0, -2.0], [0.9, 0.0, 0.0, 0.0], [0.2, 5.0, 0.3, 0.05], [0.2, 0.2, 0.2, 0.2]])
-    answer = active_share(z, 0.1)
+def _thriftiest(prediction) -> None:
+    whole = isinstance(prediction, (int, np.integer)) and not isinstance(prediction, bool)
+    require(whole and 0 <= prediction <= 9, "expected one of the ten digits, 0 to 9.")
+    require(prediction == 1, f"another digit needs fewer parts than the {prediction}.")
+
+
+@register_exercise(
+    "04.share_of_pictures",
+    hints=(
+        "a share is the mean of true and false. Over which axis are the pictures?",
+        "each unit has a threshold of its own: a tenth of the largest number in its column, z.max(axis=0).",
+        "np.mean(z > 0.1 * z.max(axis=0), axis=0), with a strict comparison so that silent units get 0.",
+    ),
+)
+def _share_of_pictures(share_of_pictures) -> None:
+    # By construction the units are active for 1, 2, 4 and 0 of the four pictures; the second one is quiet.
+    z = np.array([[9.0, 0.02, 5.0, 0.0], [0.9, 0.01, 4.0, 0.0], [0.1, 0.001, 3.0, 0.0], [0.0, 0.0, 6.0, 0.0]])
+    answer = share_of_pictures(z)
     require(answer is not None, "the function returns nothing; it should return an array of shares.")
     answer = np.asarray(answer)
-    require(answer.shape == (4,), f"expected one share for each of 4 pictures; the shape is {answer.shape}.")
+    require(answer.shape == (4,), f"expected one share for each of 4 units; the shape is {answer.shape}.")
     require(
-        np.allclose(answer, [0, 0.25, 0.75, 1]),
-        f"of 4 units 0, 1, 3 and 4 are above the threshold; it returned {np.round(answer, 3).tolist()}.",
+        np.allclose(answer, [0.25, 0.5, 1, 0]),
+        f"the 4 units speak for 1, 2, 4 and 0 of 4 pictures; it returned {np.round(answer, 3).tolist()}.",
+    )
+    wide = np.random.default_rng(0).uniform(size=(6, 9))
+    require(
+        np.shape(share_of_pictures(wide)) == (9,), "with 6 pictures and 9 units the answer should have the shape (9,)."
     )
 
 
 @register_exercise(
-    "04.strongest",
-    hints=("multiply |z_j| with the norm of row j of the kernel (np.linalg.norm with axis=1), then sort downwards.",),
+    "04.one_stroke",
+    hints=(
+        "a longer part has a larger product r · d with everything, so the product alone does not say how well it fits.",
+        "for one part d, find the z that makes the squared error smallest: set the derivative to zero.",
+        "z = max(0, r · d) / (d · d); the squared error falls by max(0, r · d)² / (d · d): choose the largest.",
+    ),
 )
-def _strongest(strongest_units) -> None:
-    # Lengths of the rows 1, 5, 2, 10, 4; so the units add 3, 2.5, 8 (a negative activation), 0 and 4.
-    kernel = np.array([[1.0, 0.0], [3.0, -4.0], [0.0, 2.0], [6.0, 8.0], [-4.0, 0.0]])
-    z = np.array([3.0, 0.5, -4.0, 0.0, 1.0])
-    answer = strongest_units(z, kernel, 3)
-    require(answer is not None, "the function returns nothing; it should return the indices of the units.")
-    answer = np.asarray(answer)
-    require(answer.shape == (3,), f"asked for 3 of 5 units, it returned an array of shape {answer.shape}.")
+def _one_stroke(one_stroke) -> None:
+    rng = np.random.default_rng(4)
+    for _ in range(20):
+        parts = rng.normal(size=(7, 12)) * rng.uniform(0.1, 10, size=(7, 1))
+        r = rng.normal(size=12)
+        answer = one_stroke(r.copy(), parts.copy())
+        require(answer is not None and len(answer) == 3, "expected three results: index, strength and new remainder.")
+        j, z, rest = answer
+        strengths = np.maximum(parts @ r, 0) / np.sum(parts**2, axis=1)
+        errors = np.sum(np.square(r - strengths[:, np.newaxis] * parts), axis=1)
+        require(int(j) == errors.argmin(), f"part {int(j)} is not the one that lowers the squared error most.")
+        require(
+            np.isclose(z, strengths[j]), f"the part is right; its best strength is {strengths[j]:.4g}, not {z:.4g}."
+        )
+        require(np.allclose(rest, r - z * parts[j]), "the remainder should be r minus the strength times the part.")
+    _, z, rest = one_stroke(np.array([1.0, 0.0]), np.array([[-1.0, 0.0]]))
     require(
-        answer.tolist() == [2, 4, 0],
-        f"in a test with known strengths the order is 2, 4, 0; it returned {answer.tolist()}.",
+        z == 0 and np.allclose(rest, [1, 0]), "a part that would need a negative strength should get the strength 0."
     )
 
 
 @register_exercise(
     "04.winners",
-    hints=("ops.top_k works along the last axis: give it ops.transpose(z), so that the last axis are the pictures.",),
+    hints=(
+        "in which direction do you compare: the units of one picture, or the pictures of one unit?",
+        "ops.top_k works along the last axis: give it ops.transpose(z), so that the pictures are the last axis.",
+        "kth = ops.top_k(ops.transpose(z), k)[0][:, -1] is a threshold for each column; outside training return z.",
+    ),
 )
 def _winners(winners_per_unit) -> None:
     require(

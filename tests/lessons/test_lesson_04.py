@@ -1,4 +1,4 @@
-"""The mathematics of lesson 04: penalties, the top-k layer, and what counts as active and dead."""
+"""The mathematics of lesson 04: penalties, top-k, strokes, what counts as active, and the grid of its stored curves."""
 
 import numpy as np
 import pytest
@@ -6,6 +6,8 @@ from scipy.stats import entropy
 
 from course_utils import lessons
 from course_utils.backend import keras
+from course_utils.exercises.registry import what_is_missing
+from tools.author import pretrain, sparse_grid, sweep
 
 ops = keras.ops
 
@@ -162,3 +164,205 @@ def test_models_are_saved_and_loaded(code, tmp_path):
 def test_settings_survive_the_config(layer, settings):
     again = type(layer).from_config(layer.get_config())
     assert {name: getattr(again, name) for name in settings} == settings
+
+
+def test_windows_are_dimmed_pieces_of_the_pictures():
+    x = np.zeros((3, 784), "float32")
+    x[:, 400:405] = 0.9  # row 14, columns 8 to 12
+    windows = lessons.stroke_windows(x, 20, seed=1)
+    assert windows.shape == (20, 784)
+    assert np.all((windows == 0) == (x[0] == 0))
+    assert np.allclose(windows.max(axis=1), 0.9)  # the pixel in the middle keeps its ink
+    assert np.all(windows <= 0.9)
+    assert np.array_equal(windows, lessons.stroke_windows(x, 20, seed=1))
+    apart = windows[:, 404] / windows[:, 400]
+    assert np.isclose(np.abs(np.log(apart)).max(), 4**2 / (2 * 3.5**2), rtol=1e-4)
+
+
+@pytest.fixture
+def strokes():
+    """A layer that draws with at most 3 of 30 random parts."""
+    windows = np.random.default_rng(0).uniform(size=(30, 16)).astype("float32") ** 4
+    return lessons.build_strokes(windows, k=3).get_layer("strokes")
+
+
+@pytest.fixture
+def x():
+    return np.random.default_rng(1).uniform(size=(8, 16)).astype("float32")
+
+
+def test_parts_have_length_one_and_no_negative_ink(strokes):
+    parts = ops.convert_to_numpy(strokes.parts())
+    assert np.allclose(np.linalg.norm(parts, axis=1), 1, atol=1e-4)
+    assert parts.min() >= 0
+
+
+def test_pursuit_chooses_as_matching_pursuit_does(strokes, x):
+    parts = ops.convert_to_numpy(strokes.parts())
+    units, _, chosen = (ops.convert_to_numpy(array) for array in strokes.pursue(x))
+    for picture, found in zip(x, units, strict=True):
+        rest, expected = picture.copy(), []
+        for _ in range(3):
+            match = parts @ rest
+            match[expected] = -1
+            j = int(np.argmax(match))
+            rest = rest - match[j] * parts[j]
+            expected.append(j)
+        assert found.tolist() == expected
+    assert np.allclose(chosen, parts[units])
+
+
+def test_no_part_is_chosen_twice(strokes, x):
+    units = ops.convert_to_numpy(strokes.pursue(x, k=12)[0])
+    assert all(len(set(row)) == 12 for row in units.tolist())
+
+
+def test_adjusted_strengths_are_the_best_that_are_not_negative(strokes, x):
+    from scipy.optimize import nnls
+
+    strokes.n_adjust = 3000
+    _, z, chosen = (ops.convert_to_numpy(array) for array in strokes.pursue(x))
+    for picture, some, parts in zip(x, z, chosen, strict=True):
+        assert np.allclose(some, nnls(parts.T.astype("float64"), picture)[0], atol=1e-3)
+
+
+def test_adjusting_never_makes_the_drawing_worse(strokes, x):
+    errors = []
+    for strokes.n_adjust in (0, 1, 5, 20):
+        _, z, chosen = strokes.pursue(x)
+        errors.append(float(ops.mean(ops.square(x - ops.sum(z[..., None] * chosen, axis=1)))))
+        assert float(ops.min(z)) >= 0
+    assert errors == sorted(errors, reverse=True)
+    assert errors[-1] < errors[0]
+
+
+def test_a_drawing_is_the_sum_of_its_parts_and_grows_part_by_part(strokes, x):
+    x = x / 4
+    _, z, chosen = (ops.convert_to_numpy(array) for array in strokes.pursue(x))
+    sums = lessons.growing_sums(strokes, x, [1, 3])
+    assert np.allclose(sums[:, 0], np.clip(z[:, :1] * chosen[:, 0], 0, 1), atol=1e-6)
+    assert np.allclose(sums[:, 1], np.clip(ops.convert_to_numpy(strokes(x)), 0, 1), atol=1e-5)
+
+
+def test_training_changes_only_chosen_parts_and_keeps_ink_positive():
+    windows = np.eye(6, 16, dtype="float32") + np.float32(0.01)
+    model = lessons.build_strokes(windows, k=1)
+    model.compile(loss="mse", optimizer=keras.optimizers.SGD(5.0))
+    x = np.tile(windows[:1] + np.float32(0.2), (4, 1))
+    before = float(model.evaluate(x, x, verbose=0))
+    model.fit(x, x, epochs=20, verbose=0)
+    kernel = model.get_weights()[0]
+    assert np.array_equal(kernel[1:], windows[1:])
+    assert kernel.min() >= 0
+    assert float(model.evaluate(x, x, verbose=0)) < before / 2
+
+
+def test_matched_codes_keep_the_n_best_above_the_next():
+    parts = np.random.default_rng(2).normal(size=(9, 5)).astype("float32")
+    x = np.random.default_rng(3).normal(size=(4, 5)).astype("float32")
+    z = ops.convert_to_numpy(lessons.matched(x, parts, 3))
+    matches = np.sort(x @ parts.T, axis=1)
+    assert np.allclose(np.sort(z, axis=1)[:, -3:], matches[:, -3:] - matches[:, -4:-3], atol=1e-5)
+    assert (np.count_nonzero(z, axis=1) == 3).all()
+
+
+def test_the_scale_of_a_unit_does_not_change_what_the_probe_reads():
+    keras.utils.set_random_seed(0)
+    probe = lessons.build_probe(6)
+    x = np.random.default_rng(0).normal(size=(500, 6)).astype("float32")
+    probe.layers[0].set_weights([np.zeros(6), x.var(axis=0)])
+    one = probe.predict(x, verbose=0)
+    probe.layers[0].set_weights([np.zeros(6), 10_000 * x.var(axis=0)])
+    assert np.allclose(one, probe.predict(100 * x, verbose=0), atol=1e-3)
+
+
+# The grid of the stored curves
+
+
+@pytest.mark.parametrize("kind", ["L1", "KL", "top-k"])
+def test_models_side_by_side_are_those_of_the_lesson(kind, monkeypatch):
+    monkeypatch.setattr(sparse_grid, "N_CODE", 20)
+    strengths = {"L1": (0.0, 0.2), "KL": ((0.05, 0.3), (0.2, 0.1)), "top-k": (3, 7)}[kind]
+    stack = sparse_grid.Codes(kind, strengths, (0.1, 0.2))
+    stack.build((None, 784))
+    x = np.random.default_rng(0).uniform(size=(12, 784)).astype("float32")
+    losses = ops.convert_to_numpy(stack.losses_of(x, stack.encode(x)))
+    kernel, out, out_bias = (ops.convert_to_numpy(w) for w in (stack.kernel, stack.out, stack.out_bias))
+    for i, strength in enumerate(strengths):
+        if kind == "L1":
+            code = keras.layers.Dense(20, activation="relu"), lessons.L1Sparsity(strength)
+        elif kind == "KL":
+            code = lessons.sigmoid_code(20, strength[0]), lessons.KLSparsity(*strength)
+        else:
+            code = lessons.topk_code(strength, 20)
+        model, encoder, decoder = lessons.build_sparse(*code)
+        bias = [ops.convert_to_numpy(stack.bias)[i, 0]] if kind != "top-k" else []
+        encoder.layers[0].set_weights([kernel[i], *bias])
+        decoder.layers[-1].set_weights([out[i], out_bias[i, 0]])
+        x_hat = model(x, training=True)
+        taught = keras.losses.BinaryCrossentropy()(x, x_hat) + sum(model.losses)
+        assert float(taught) == pytest.approx(losses[i], rel=1e-4)
+
+
+def test_each_model_of_the_grid_learns_with_its_own_rate(monkeypatch):
+    monkeypatch.setattr(sparse_grid, "N_CODE", 8)
+    x = keras.Input((784,))
+    stack = sparse_grid.Codes("L1", (0.0, 0.0), (0.0, 0.01))
+    model = keras.Model(x, stack(x))
+    before = model.get_weights()
+    digits = np.random.default_rng(0).uniform(size=(20, 784)).astype("float32")
+    sparse_grid.fit(model, digits, 20, 2, sparse_grid.multipliers_of([stack]), 10)
+    for old, new in zip(before, model.get_weights(), strict=True):
+        assert np.array_equal(old[0], new[0])
+        assert not np.array_equal(old[1], new[1])
+
+
+def test_rates_are_chosen_by_the_validation_loss_for_each_strength(monkeypatch):
+    monkeypatch.setattr(sparse_grid, "N_CODE", 8)
+    stack = sparse_grid.Codes("top-k", (2, 2, 3), (0.1, 0.2, 0.3))
+    stack.build((None, 784))
+    monkeypatch.setattr(stack, "losses_of", lambda x, z: np.array([0.5, 0.4, 0.9]))
+    best = sparse_grid.best_rates(stack, np.ones((4, 784), "float32"))
+    assert (best.strengths, best.rates) == ((2, 3), (0.2, 0.3))
+    assert np.array_equal(best.get_weights()[0], stack.get_weights()[0][[1, 2]])
+
+
+def test_decay_of_a_probe_is_chosen_on_validation_digits(monkeypatch):
+    answers = iter([[np.array([[3.0, 1.0, 2.0]])], [np.array([[7.0, 8.0, 5.0]])]])  # validation, then test
+    monkeypatch.setattr(sparse_grid, "fit", lambda *arguments: None)
+    monkeypatch.setattr(sparse_grid._ProbeModel, "wrong", lambda self, x, y: next(answers))
+    digits = np.random.default_rng(0).uniform(size=(6, 784)).astype("float32")
+    split = digits, np.arange(6)
+    errors = sparse_grid.probe_errors([lambda x: ops.convert_to_tensor(x)[None]], (split, split, split), 1, 2)
+    assert errors[0].tolist() == [[1.0, 8.0]]
+
+
+def test_shifted_digits_are_the_digits_and_four_neighbors():
+    x = np.zeros((2, 784), "float32")
+    x[:, 14 * 28 + 14] = 1
+    moved, labels = sparse_grid.with_shifts(x, np.array([3, 5]))
+    assert labels.tolist() == [3, 5] * 5
+    assert sorted(moved.argmax(axis=1)[::2] - (14 * 28 + 14)) == [-28, -1, 0, 1, 28]
+
+
+def test_rivals_have_as_much_training_and_as_many_rates():
+    for grid in (sparse_grid.GRID, sparse_grid.LIVE_GRID, sparse_grid.FEW_DIGITS_GRID):
+        assert len({len(rates) for _, rates in grid.values()}) == 1
+        assert set(grid) == {"L1", "KL", "top-k"}
+    assert sweep.SWEEPS["04.tradeoff"].seeds >= 5
+    assert sweep.SWEEPS["04.overfit"].seeds >= 5
+
+
+def test_stored_trainings_are_those_that_the_lesson_describes():
+    strokes, probe = (pretrain.RECIPES[name] for name in ("04.strokes", "04.probe"))
+    assert strokes.sizes["parts"] == sparse_grid.N_PARTS == 2048
+    assert strokes.sizes["at most"] == 12
+    assert probe.sizes["matched"] == 600
+    names = list(pretrain.RECIPES)
+    assert names.index("04.strokes") < names.index("04.probe")  # whose codes the probe reads
+
+
+@pytest.mark.parametrize("answer", [0, 7, 11, True, "one"])
+def test_a_wrong_prediction_is_refused(answer):
+    assert what_is_missing("04.thriftiest", answer) is not None
+    assert what_is_missing("04.thriftiest", 1) is None
