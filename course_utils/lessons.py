@@ -552,25 +552,6 @@ def contractive_penalty(h, kernel):
     return ops.sum(squared_slopes * squared_columns, axis=-1)
 
 
-@keras.saving.register_keras_serializable(package="course")
-class ContractiveDense(layers.Dense):
-    """Sigmoid layer that adds `strength` times its mean squared Jacobian norm to the loss."""
-
-    def __init__(self, units, strength=0.0, **kwargs):
-        kwargs["activation"] = "sigmoid"  # the formula holds for no other
-        super().__init__(units, **kwargs)
-        self.strength = strength
-
-    def call(self, x):
-        h = super().call(x)
-        if self.strength:
-            self.add_loss(self.strength * ops.mean(contractive_penalty(h, self.kernel)))
-        return h
-
-    def get_config(self):
-        return super().get_config() | {"strength": self.strength}
-
-
 def estimate_squared_norm(encoder, x, v, epsilon=0.01):
     """Estimate the squared Frobenius norm of any encoder's Jacobian, for each picture.
 
@@ -603,13 +584,40 @@ def jacobian_by_autodiff(encoder, x):
     return ops.convert_to_numpy(jacobian(ops.convert_to_tensor(x)))
 
 
-def build_one_layer_autoencoder(code_layer, disturb=None):
-    """784 → `code_layer` → 784; returns the autoencoder and its encoder.
+@keras.saving.register_keras_serializable(package="course")
+class ContractiveDense(layers.Dense):
+    """Sigmoid layer that adds `strength` times its mean squared Jacobian norm to the loss.
+
+    With `relative=True` the norm is divided by the squared spread of the batch's codes, the
+    sum of their variances, so that making all codes smaller does not make the loss smaller.
+    """
+
+    def __init__(self, units, strength=0.0, relative=False, **kwargs):
+        kwargs["activation"] = "sigmoid"  # the formula holds for no other
+        super().__init__(units, **kwargs)
+        self.strength = strength
+        self.relative = relative
+
+    def call(self, x):
+        h = super().call(x)
+        if self.strength:
+            squared_norm = ops.mean(contractive_penalty(h, self.kernel))
+            if self.relative:
+                squared_norm = squared_norm / ops.sum(ops.var(h, axis=0))
+            self.add_loss(self.strength * squared_norm)
+        return h
+
+    def get_config(self):
+        return super().get_config() | {"strength": self.strength, "relative": self.relative}
+
+
+def build_one_layer_autoencoder(code_layer, mean_image, disturb=None):
+    """784 → minus the mean image → `code_layer` → 784; returns the autoencoder and its encoder.
 
     `disturb` is a layer that changes the pictures in training, such as `GaussianNoise`.
     """
     x = keras.Input((784,))
-    encoder = keras.Model(x, code_layer(x))
+    encoder = keras.Model(x, code_layer(layers.Rescaling(1.0, offset=-mean_image)(x)))
     z = encoder(disturb(x) if disturb else x)
     return keras.Model(x, layers.Dense(784, activation="sigmoid")(z)), encoder
 
