@@ -164,21 +164,22 @@ class Probes(keras.layers.Layer):
 
 
 class RatePerModel(keras.optimizers.Adam):
-    """Adam whose learning rate is multiplied, slice by slice, with `multipliers[path of the variable]`."""
+    """Adam whose learning rate is multiplied, slice by slice, with the one of `multipliers` that has the variable's place."""
 
-    def __init__(self, schedule, multipliers: dict[str, np.ndarray]):
+    def __init__(self, schedule, multipliers: list[np.ndarray]):
         super().__init__(schedule)
         self.multipliers = multipliers
 
     def update_step(self, gradient, variable, learning_rate):
-        factor = self.multipliers.get(variable.path, np.float32(1))
+        factor = self.multipliers[self._get_variable_index(variable)]
         super().update_step(gradient, variable, ops.cast(learning_rate, "float32") * factor)
 
 
 def fit(model: keras.Model, x, n: int, epochs: int, multipliers: dict, batch: int) -> None:
     """Train as the lesson's `train` does, with the losses that the model's layers add."""
     steps = epochs * -(-n // batch)
-    model.compile(optimizer=RatePerModel(warm_up_and_cosine(1.0, steps), multipliers), loss=None)
+    in_order = [multipliers[variable.path] for variable in model.trainable_variables]
+    model.compile(optimizer=RatePerModel(warm_up_and_cosine(1.0, steps), in_order), loss=None)
     model.fit(x, epochs=epochs, batch_size=batch, verbose=0)
 
 
