@@ -229,7 +229,13 @@ def _rated() -> tuple[StackedVAEs, list]:
     kinds = [make(rate) for make in (autoencoder, Kind) for rate in RATES]
     _, *hidden, latent = NETWORK["network"]
     model = train_stack(
-        kinds, N_SEEDS, x_train, hidden=hidden, latent=latent, epochs=RATES_SETTINGS["epochs"], batch_size=200
+        kinds,
+        N_SEEDS,
+        x_train,
+        hidden=hidden,
+        latent=latent,
+        epochs=RATES_SETTINGS["epochs"],
+        batch_size=NETWORK["batch_size"],
     )
     return model, measure_stack(model, x_val)
 
@@ -349,7 +355,13 @@ def _betas() -> list:
     kinds = [Kind(rate, beta=beta, **way) for beta in BETAS for way in WAYS.values()]
     _, *hidden, latent = BETA_SETTINGS["network"]
     model = train_stack(
-        kinds, N_SEEDS, x_train, hidden=hidden, latent=latent, epochs=BETA_SETTINGS["epochs"], batch_size=200
+        kinds,
+        N_SEEDS,
+        x_train,
+        hidden=hidden,
+        latent=latent,
+        epochs=BETA_SETTINGS["epochs"],
+        batch_size=NETWORK["batch_size"],
     )
     return measure_stack(model, x_val)
 
