@@ -7,11 +7,25 @@ import pytest
 
 from course_utils import data, evaluation
 from course_utils.backend import keras
-from course_utils.lessons import GaussianNoise, Masking, Noise, SaltAndPepper, noisy_copy
+from course_utils.lessons import (
+    AnyGaussianNoise,
+    GaussianNoise,
+    Masking,
+    Noise,
+    SaltAndPepper,
+    TiedDenoiser,
+    build_conv_denoiser,
+    build_deep,
+    build_filter_bank,
+    build_unet,
+    codes_moved,
+    noisy_copy,
+    wavelength,
+)
 from tests.processes import run_python
 from tools.author import train_judge
 
-KINDS = [GaussianNoise, Masking, SaltAndPepper]
+KINDS = [GaussianNoise, AnyGaussianNoise, Masking, SaltAndPepper]
 
 
 def corrupt(layer, x):
@@ -24,7 +38,7 @@ def rng():
 
 
 @pytest.fixture
-def grey():
+def gray():
     """A thousand pictures, each of 784 pixels of 0.5."""
     return np.full((1000, 784), 0.5, dtype="float32")
 
@@ -36,24 +50,24 @@ def grey():
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("training", [False, None])
-def test_noise_is_there_in_training_only(kind, training, grey):
-    np.testing.assert_array_equal(keras.ops.convert_to_numpy(kind(0.5)(grey, training=training)), grey)
-    assert not np.array_equal(corrupt(kind(0.5), grey), grey)
+def test_noise_is_there_in_training_only(kind, training, gray):
+    np.testing.assert_array_equal(keras.ops.convert_to_numpy(kind(0.5)(gray, training=training)), gray)
+    assert not np.array_equal(corrupt(kind(0.5), gray), gray)
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_noise_is_off_in_predict_and_evaluate_and_on_in_fit(kind, grey):
+def test_noise_is_off_in_predict_and_evaluate_and_on_in_fit(kind, gray):
     model = keras.Sequential([keras.Input((784,)), kind(0.5, seed=1)])
     model.compile(loss="mse")
-    np.testing.assert_array_equal(model.predict(grey, verbose=0), grey)
-    assert model.evaluate(grey, grey, verbose=0) == 0
-    assert model.fit(grey, grey, epochs=1, verbose=0).history["loss"][0] > 0.01
+    np.testing.assert_array_equal(model.predict(gray, verbose=0), gray)
+    assert model.evaluate(gray, gray, verbose=0) == 0
+    assert model.fit(gray, gray, epochs=1, verbose=0).history["loss"][0] > 0.01
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_noise_is_new_in_every_call_for_every_picture_and_every_pixel(kind, grey):
+def test_noise_is_new_in_every_call_for_every_picture_and_every_pixel(kind, gray):
     layer = kind(0.5, seed=1)
-    first, second = corrupt(layer, grey), corrupt(layer, grey)
+    first, second = corrupt(layer, gray), corrupt(layer, gray)
     for a, b in [(first, second), (first[:500], first[500:]), (first[:, :392], first[:, 392:])]:
         assert abs(np.corrcoef(a.ravel(), b.ravel())[0, 1]) < 0.01
 
@@ -69,10 +83,10 @@ def test_noise_is_new_in_every_step_of_a_compiled_training(kind, rng):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_same_seed_gives_the_same_series_of_noises(kind, grey):
+def test_the_same_seed_gives_the_same_series_of_noises(kind, gray):
     one, two, other = kind(0.5, seed=3), kind(0.5, seed=3), kind(0.5, seed=4)
     for _ in range(2):
-        noises = [corrupt(layer, grey) for layer in (one, two, other)]
+        noises = [corrupt(layer, gray) for layer in (one, two, other)]
         np.testing.assert_array_equal(noises[0], noises[1])
         assert not np.array_equal(noises[0], noises[2])
 
@@ -89,58 +103,58 @@ def test_pictures_stay_pictures(kind, shape, rng):
 
 
 @pytest.mark.parametrize("amount", [0.05, 0.1])
-def test_gaussian_noise_has_its_mean_and_spread_where_nothing_is_clipped(amount, grey):
-    noise = corrupt(GaussianNoise(amount), grey) - grey
+def test_gaussian_noise_has_its_mean_and_spread_where_nothing_is_clipped(amount, gray):
+    noise = corrupt(GaussianNoise(amount), gray) - gray
     assert noise.mean() == pytest.approx(0, abs=5 * amount / np.sqrt(noise.size))
     assert noise.std() == pytest.approx(amount, rel=0.01)
     assert np.mean(np.abs(noise) < amount) == pytest.approx(0.6827, abs=0.005)
 
 
-def test_gaussian_noise_on_black_is_half_a_bell(grey):
-    noisy = corrupt(GaussianNoise(0.2), 0 * grey)
+def test_gaussian_noise_on_black_is_half_a_bell(gray):
+    noisy = corrupt(GaussianNoise(0.2), 0 * gray)
     assert np.mean(noisy == 0) == pytest.approx(0.5, abs=0.005)
     assert noisy.mean() == pytest.approx(0.2 / np.sqrt(2 * np.pi), rel=0.01)
 
 
 @pytest.mark.parametrize("amount", [0.2, 0.5])
-def test_masking_removes_its_share_and_nothing_else(amount, grey):
-    noisy = corrupt(Masking(amount), grey)
+def test_masking_removes_its_share_and_nothing_else(amount, gray):
+    noisy = corrupt(Masking(amount), gray)
     assert set(np.unique(noisy)) == {0, 0.5}
     assert np.mean(noisy == 0) == pytest.approx(amount, abs=0.003)
 
 
 @pytest.mark.parametrize("amount", [0.2, 0.5])
-def test_salt_and_pepper_take_half_of_their_share_each(amount, grey):
-    noisy = corrupt(SaltAndPepper(amount), grey)
+def test_salt_and_pepper_take_half_of_their_share_each(amount, gray):
+    noisy = corrupt(SaltAndPepper(amount), gray)
     assert set(np.unique(noisy)) == {0, 0.5, 1}
     for value in (0, 1):
         assert np.mean(noisy == value) == pytest.approx(amount / 2, abs=0.003)
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_no_noise_of_strength_zero(kind, grey):
-    np.testing.assert_array_equal(corrupt(kind(0.0), grey), grey)
+def test_no_noise_of_strength_zero(kind, gray):
+    np.testing.assert_array_equal(corrupt(kind(0.0), gray), gray)
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_denoiser_can_be_saved_and_loaded(kind, tmp_path, grey):
+def test_a_denoiser_can_be_saved_and_loaded(kind, tmp_path, gray):
     model = keras.Sequential([keras.Input((784,)), kind(0.25, seed=7), keras.layers.Dense(3)])
     model.save(tmp_path / "denoiser.keras")
     loaded = keras.models.load_model(tmp_path / "denoiser.keras")
     assert type(loaded.layers[0]).__name__ == kind.__name__  # a session with the notebooks has several of that name
     assert (loaded.layers[0].amount, loaded.layers[0].seed) == (0.25, 7)
-    np.testing.assert_allclose(loaded.predict(grey, verbose=0), model.predict(grey, verbose=0), atol=1e-6)
+    np.testing.assert_allclose(loaded.predict(gray, verbose=0), model.predict(gray, verbose=0), atol=1e-6)
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_fixed_noisy_set_depends_on_its_seed_alone(kind, grey):
+def test_the_fixed_noisy_set_depends_on_its_seed_alone(kind, gray):
     layer = kind(0.5, seed=99)
-    expected = corrupt(kind(0.5, seed=2), grey)
-    np.testing.assert_array_equal(noisy_copy(layer, grey, seed=2), expected)
-    corrupt(layer, grey)
+    expected = corrupt(kind(0.5, seed=2), gray)
+    np.testing.assert_array_equal(noisy_copy(layer, gray, seed=2), expected)
+    corrupt(layer, gray)
     keras.utils.set_random_seed(5)
-    np.testing.assert_array_equal(noisy_copy(layer, grey, seed=2), expected)
-    assert not np.array_equal(noisy_copy(layer, grey, seed=3), expected)
+    np.testing.assert_array_equal(noisy_copy(layer, gray, seed=2), expected)
+    assert not np.array_equal(noisy_copy(layer, gray, seed=3), expected)
 
 
 def test_every_part_of_a_large_noisy_set_has_noise_of_its_own():
@@ -150,10 +164,10 @@ def test_every_part_of_a_large_noisy_set_has_noise_of_its_own():
     assert not np.isclose(noisy[:500], noisy[2000:]).all(axis=1).any()
 
 
-def test_making_a_noisy_set_does_not_disturb_the_layer(grey):
+def test_making_a_noisy_set_does_not_disturb_the_layer(gray):
     used, untouched = Masking(0.5, seed=1), Masking(0.5, seed=1)
-    noisy_copy(used, grey, seed=2)
-    np.testing.assert_array_equal(corrupt(used, grey), corrupt(untouched, grey))
+    noisy_copy(used, gray, seed=2)
+    np.testing.assert_array_equal(corrupt(used, gray), corrupt(untouched, gray))
 
 
 def test_the_protocol_of_the_course_gives_the_noisy_input_of_the_curriculum():
@@ -163,9 +177,9 @@ def test_the_protocol_of_the_course_gives_the_noisy_input_of_the_curriculum():
         assert evaluation.psnr(x_test, noisy) == pytest.approx(decibels, abs=0.1)
 
 
-def test_a_kind_of_noise_without_corrupt_says_so(grey):
+def test_a_kind_of_noise_without_corrupt_says_so(gray):
     with pytest.raises(AttributeError, match="corrupt"):
-        Noise(0.5)(grey, training=True)
+        Noise(0.5)(gray, training=True)
 
 
 @pytest.mark.parametrize("backend", ["jax", "torch"])
@@ -185,6 +199,89 @@ def test_noise_works_with_other_backends(backend):
         "    assert np.array_equal(keras.ops.convert_to_numpy(layer(x)), x)\n",
         KERAS_BACKEND=backend,
     )
+
+
+def test_noise_of_any_strength_draws_one_strength_for_each_picture():
+    """Between half of the amount and the amount; small ones here, so that nothing is clipped."""
+    for shape in [(784,), (28, 28, 1)]:
+        gray = np.full((1000, *shape), 0.5, dtype="float32")
+        strengths = (corrupt(AnyGaussianNoise(0.1, seed=1), gray) - gray).reshape(1000, -1).std(axis=1)
+        assert strengths.min() == pytest.approx(0.05, rel=0.12)
+        assert strengths.max() == pytest.approx(0.1, rel=0.12)
+        assert strengths.mean() == pytest.approx(0.075, rel=0.02)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The networks
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def predict(model, x):
+    return model.predict(x, verbose=0)
+
+
+@pytest.mark.parametrize("build", [build_conv_denoiser, build_unet])
+def test_convolutional_denoisers_give_pictures_of_the_same_size_and_see_noise_in_training_only(build, rng):
+    model = build(AnyGaussianNoise(1.0))
+    x = rng.uniform(size=(3, 784)).astype("float32")
+    x_hat = predict(model, x)
+    assert x_hat.shape == x.shape
+    assert x_hat.min() >= 0
+    assert x_hat.max() <= 1
+    np.testing.assert_array_equal(predict(model, x), x_hat)
+    assert not np.array_equal(keras.ops.convert_to_numpy(model(x, training=True)), x_hat)
+
+
+def test_a_skip_connection_leads_across_at_each_upper_level_of_the_unet():
+    model = build_unet(GaussianNoise(0.5))
+    joined = [layer for layer in model.layers if isinstance(layer, keras.layers.Concatenate)]
+    assert [tuple(layer.output.shape[1:]) for layer in joined] == [(14, 14, 144), (28, 28, 72)]
+    assert model.count_params() < 350_000  # its file is part of the package
+
+
+def test_a_narrow_and_a_wide_network_differ_in_the_code_only(rng):
+    x = rng.uniform(size=(3, 784)).astype("float32")
+    for n_code in (8, 800):
+        whole, encoder, decoder = build_deep(GaussianNoise(0.5), n_code)
+        assert predict(encoder, x).shape == (3, n_code)
+        np.testing.assert_allclose(predict(decoder, predict(encoder, x)), predict(whole, x), atol=1e-6)
+        assert whole.count_params() == 2 * (784 * 800) + 800 + 784 + 800 * (2 * n_code) + n_code + 800
+
+
+def test_the_decoder_of_a_tied_denoiser_is_its_encoder_transposed(rng):
+    x = rng.uniform(size=(5, 784)).astype("float32")
+    model = TiedDenoiser(GaussianNoise(0.5), n_units=7)
+    x_hat = predict(model, x)
+    model.units.kernel.assign(rng.normal(size=(784, 7)))
+    model.bias.assign(rng.normal(size=784))
+    kernel, bias = (keras.ops.convert_to_numpy(weight) for weight in (model.units.kernel, model.bias))
+    z = 1 / (1 + np.exp(-(x @ kernel)))
+    np.testing.assert_allclose(predict(model, x), 1 / (1 + np.exp(-(z @ kernel.T + bias))), atol=1e-5)
+    assert len(model.weights) == 3
+    assert x_hat.shape == x.shape
+
+
+def test_a_filter_bank_has_a_denoiser_for_each_noise():
+    bank = build_filter_bank([GaussianNoise(0.0), GaussianNoise(1.0)], n_units=3)
+    assert [output.shape for output in bank.outputs] == [(None, 784)] * 2
+    assert sum(weight.shape == (784, 3) for weight in bank.weights) == 2
+
+
+@pytest.mark.parametrize("pixels", [4, 7, 14])
+@pytest.mark.parametrize("noise", [0, 0.3])
+def test_the_wavelength_of_stripes_is_found_in_noise_too(pixels, noise, rng):
+    rows, columns = np.mgrid[:28, :28]
+    stripes = [np.sin(2 * np.pi * along / pixels).ravel() for along in (rows, columns)]
+    filters = np.stack(stripes) + noise * rng.normal(size=(2, 784))
+    assert wavelength(filters) == pytest.approx(pixels, rel=0.15)
+
+
+def test_codes_move_along_the_differences_of_others(rng):
+    z = rng.normal(size=(20_000, 2)) * [1, 10]
+    np.testing.assert_allclose(codes_moved(z, 0.0, rng), z, rtol=1e-6)
+    moved = codes_moved(z, 0.5, rng) - z
+    np.testing.assert_allclose(moved.std(axis=0), 0.5 * np.sqrt(2) * np.array([1, 10]), rtol=0.05)
+    assert abs(np.corrcoef(moved[:, 1], z[:, 1])[0, 1]) < 0.03
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from unittest import mock
 
 import numpy as np
 
@@ -35,7 +36,7 @@ from course_utils.lessons import (
     wavelength,
 )
 from course_utils.pretrained import CURVE_FOLDER, load_curve
-from course_utils.training import warm_up_and_cosine
+from course_utils.training import train, warm_up_and_cosine
 from tools.author import sparse_grid, stacked_vaes, stacked_writers, strengths
 from tools.author.pretrain import flat_digits
 from tools.shared.machine import machine_and_versions
@@ -99,57 +100,33 @@ def _steps(epochs: int, batch_size: int) -> int:
     return epochs * math.ceil(len(flat_digits()[0]) / batch_size)
 
 
-PATIENCE = {"network": [784, 32], "code": "linear", "batch_size": 256, "highest rate of the cosine": 0.02}
-PATIENCE_EPOCHS = (1, 2, 5, 10, 20, 50)
-CONSTANT_RATES = {"Adadelta": (0.001, 1.0), "Adam": (0.001, 0.003, 0.01, 0.03)}
-
-
-@functools.cache
-def _patience(seed: int) -> dict[int, dict[str, float]]:
-    """Epochs → optimizer and rate → validation BCE, of trainings with constant rates, and with a cosine of that length."""
+def _reconstructed(sizes: list[int], **settings) -> tuple[np.ndarray, np.ndarray]:
+    """Validation digits, and their reconstruction by a new dense autoencoder that `train` trained with these settings."""
     (x_train,), (_, (x_val, _), _) = flat_digits(), load_mnist(flat=True)
-    keras.utils.set_random_seed(seed)
-    batch_size, highest = PATIENCE["batch_size"], PATIENCE["highest rate of the cosine"]
-    cosines = [warm_up_and_cosine(highest, _steps(epochs, batch_size)) for epochs in PATIENCE_EPOCHS]
-    results = {epochs: {} for epochs in PATIENCE_EPOCHS}
-    for name, constant in CONSTANT_RATES.items():
-        rates = [*constant, *(cosines if name == "Adam" else [])]
-        networks = [build_autoencoder(PATIENCE["network"], PATIENCE["code"])[0] for _ in rates]
-        model = SideBySide(networks)
-        optimizer = _with_own_rates(getattr(keras.optimizers, name), networks, rates)
-        model.compile(optimizer=optimizer, jit_compile="auto")
-        for done, epochs in zip((0, *PATIENCE_EPOCHS), PATIENCE_EPOCHS, strict=False):
-            model.fit(x_train, batch_size=batch_size, initial_epoch=done, epochs=epochs, verbose=0)
-            errors = [bce(x_val, network.predict(x_val, batch_size=1000, verbose=0)) for network in networks]
-            labels = [f"{name}, {rate:g}" for rate in constant]
-            results[epochs] |= dict(zip(labels, errors, strict=False))
-            if name == "Adam":
-                results[epochs]["Adam, warm-up and cosine"] = errors[len(constant) + PATIENCE_EPOCHS.index(epochs)]
+    model = build_autoencoder(sizes, code_activation="linear")[0]
+    train(model, x_train, x_train, loss="binary_crossentropy", **settings)
+    return x_val, model.predict(x_val, batch_size=1000, verbose=0)
+
+
+def _patience(epochs: int) -> dict[str, float]:
+    """Validation BCE of lesson 01's smallest autoencoder after so many epochs, with constant rates and with a cosine."""
+    results = {}
+    for rate in (0.001, 0.01):
+        with mock.patch("course_utils.training.warm_up_and_cosine", lambda highest, steps: highest):
+            results[f"constant rate {rate:g}"] = bce(*_reconstructed(**PATIENCE, epochs=epochs, learning_rate=rate))
+    results["warm-up and cosine"] = bce(*_reconstructed(**PATIENCE, epochs=epochs, learning_rate=HIGHEST))
     return results
 
 
-CODE_SIZE = {"network": [784, 384, 128, "size"], "code": "linear", "batch_size": 500, "highest rate": 0.005}
-CODE_SIZE_EPOCHS = {"autoencoder": 40, "autoencoder, a quarter of the epochs": 10}
-CODE_SIZES = (2, 4, 8, 16, 32, 64)
+def _code_size(size: int) -> dict[str, float]:
+    """MSE on the validation digits of an autoencoder with one hidden layer and a code of this size."""
+    settings = {key: value for key, value in CODE_SIZE.items() if key != "hidden"}
+    return {"autoencoder": mse(*_reconstructed([784, *CODE_SIZE["hidden"], size], **settings))}
 
 
-@functools.cache
-def _code_size(seed: int) -> dict[int, dict[str, float]]:
-    """Size of the code → label → MSE on the validation digits, of deep autoencoders with a cosine of each length."""
-    (x_train,), (_, (x_val, _), _) = flat_digits(), load_mnist(flat=True)
-    keras.utils.set_random_seed(seed)
-    batch_size, hidden = CODE_SIZE["batch_size"], CODE_SIZE["network"][:-1]
-    cases = [(size, label) for size in CODE_SIZES for label in CODE_SIZE_EPOCHS]
-    networks = [build_autoencoder([*hidden, size], CODE_SIZE["code"])[0] for size, _ in cases]
-    steps = [_steps(CODE_SIZE_EPOCHS[label], batch_size) for _, label in cases]
-    rates = [warm_up_and_cosine(CODE_SIZE["highest rate"], n) for n in steps]
-    model = SideBySide(networks)
-    model.compile(optimizer=_with_own_rates(keras.optimizers.Adam, networks, rates), jit_compile="auto")
-    model.fit(x_train, batch_size=batch_size, epochs=max(CODE_SIZE_EPOCHS.values()), verbose=0)
-    results = {size: {} for size in CODE_SIZES}
-    for (size, label), network in zip(cases, networks, strict=True):
-        results[size][label] = mse(x_val, network.predict(x_val, batch_size=1000, verbose=0))
-    return results
+PATIENCE = {"sizes": [784, 32], "batch_size": 256}
+HIGHEST = 0.02
+CODE_SIZE = {"hidden": [128], "epochs": 18, "batch_size": 500, "learning_rate": 0.015}
 
 
 def _of_this_seed(train_all: Callable[[int], dict], x: float) -> dict[str, float]:
@@ -309,9 +286,15 @@ def _filters(seed: int) -> dict[float, dict[str, float]]:
     _fit_denoisers(networks, [FILTERS["epochs"]] * len(networks), FILTERS)
     kernels = [keras.ops.convert_to_numpy(network.units.kernel) for network in networks]
     return {
-        sigma: {"wavelength": wavelength(w.T), "radius": _filter_radius(w.T)}
+        sigma: {"wavelength": wavelength(w.T), "radius": _filter_radius(w.T), "pixels": _filter_pixels(w.T)}
         for sigma, w in zip(FILTER_NOISES, kernels, strict=True)
     }
+
+
+def _filter_pixels(filters: np.ndarray) -> float:
+    """The number of pixels `(Σ w²)² / Σ w⁴` that a filter effectively looks at; the median filter's."""
+    squared = np.square(filters)
+    return float(np.median(np.square(squared.sum(axis=1)) / np.square(squared).sum(axis=1)))
 
 
 def _filter_radius(filters: np.ndarray) -> float:
@@ -325,15 +308,9 @@ def _filter_radius(filters: np.ndarray) -> float:
 
 SWEEPS: dict[str, Sweep] = {
     "01.patience": Sweep(
-        x=PATIENCE_EPOCHS,
-        measure=lambda epochs: _of_this_seed(_patience, epochs),
-        settings=PATIENCE,
+        x=(1, 3, 10, 30), measure=_patience, settings={**PATIENCE, "highest rate of the cosine": HIGHEST}, seeds=3
     ),
-    "01.code_size": Sweep(
-        x=CODE_SIZES,
-        measure=lambda size: _of_this_seed(_code_size, size),
-        settings={**CODE_SIZE, "epochs": CODE_SIZE_EPOCHS},
-    ),
+    "01.code_size": Sweep(x=(2, 4, 8, 16, 32, 64), measure=_code_size, settings=CODE_SIZE, seeds=3),
     "02.rates": Sweep(x=CODE_128_RATES, measure=_rates, settings={**CODE_128, "scored": "validation MSE"}, seeds=2),
     "02.shift": Sweep(x=(0, MOVED), measure=_shift, settings={**CODE_128, "rates": "the best of 02.rates"}),
     "02.few_digits": Sweep(
