@@ -226,67 +226,27 @@ class SaltAndPepper(Noise):
 def noisy_copy(noise, x, seed):
     """Corrupt `x` as the layer `noise` does in training, always alike for the same `seed`."""
     layer = type(noise).from_config({**noise.get_config(), "seed": seed})
-    parts = np.split(x, range(1000, len(x), 1000))  # TensorFlow keeps what all at once needs
+    parts = np.split(x, range(1000, len(x), 1000))  # in chunks, to limit peak memory
     return np.concatenate([ops.convert_to_numpy(layer(part, training=True)) for part in parts])
 
 
-@keras.saving.register_keras_serializable(package="course")
-class AnyGaussianNoise(Noise):
-    """Gaussian noise of a strength between half of `amount` and `amount`, drawn anew for each picture."""
-
-    def corrupt(self, x):
-        one_each = (ops.shape(x)[0],) + (1,) * (len(x.shape) - 1)
-        share = keras.random.uniform(one_each, 0.5, 1.0, seed=self.seed_generator)
-        noise = keras.random.normal(ops.shape(x), seed=self.seed_generator)
-        return ops.clip(x + share * self.amount * noise, 0.0, 1.0)
-
-
-def build_conv_denoiser(noise):
-    """Convolutional denoiser of flat pictures `(n, 784)`; `noise` is a layer for `(n, 28, 28, 1)`."""
-    x = keras.Input((784,))
-    x_noisy = noise(layers.Reshape((28, 28, 1))(x))
-    half = layers.Conv2D(32, 5, strides=2, padding="same", activation="relu")(x_noisy)
-    quarter = layers.Conv2D(48, 3, strides=2, padding="same", activation="relu")(half)
-    code = layers.Dense(256, activation="relu")(layers.Flatten()(quarter))
-    up = layers.Reshape((7, 7, 48))(layers.Dense(7 * 7 * 48, activation="relu")(code))
-    up = layers.Concatenate()([quarter, up])
-    up = layers.Conv2DTranspose(32, 4, strides=2, padding="same", activation="relu")(up)
-    up = layers.Concatenate()([half, up])
-    up = layers.Conv2DTranspose(1, 6, strides=2, padding="same", activation="sigmoid")(up)
-    return keras.Model(x, layers.Flatten()(up))
-
-
-def two_convolutions(x, channels):
-    """Two 3×3 convolutions that keep the resolution."""
-    for _ in range(2):
-        x = layers.Conv2D(channels, 3, padding="same", activation="relu")(x)
-    return x
-
-
-def build_unet(noise):
-    """U-Net for flat pictures `(n, 784)`: down to 7×7 and up again, with a skip connection at each resolution."""
-    x = keras.Input((784,))
-    full = two_convolutions(layers.Reshape((28, 28, 1))(noise(x)), 24)
-    half = two_convolutions(layers.MaxPooling2D()(full), 48)
-    deep = two_convolutions(layers.MaxPooling2D()(half), 96)
-    deep = layers.Conv2D(96, 3, padding="same", activation="relu")(deep)
-    up = two_convolutions(layers.Concatenate()([half, layers.UpSampling2D()(deep)]), 48)
-    up = two_convolutions(layers.Concatenate()([full, layers.UpSampling2D()(up)]), 24)
-    pixels = layers.Conv2D(1, 3, padding="same", activation="sigmoid")(up)
-    return keras.Model(x, layers.Flatten()(pixels))
-
-
 def build_deep(noise, n_code):
-    """Noise (in training), then 784-800-`n_code`-800-784; returns the whole, the encoder and the decoder."""
-    encoder = keras.Sequential([keras.Input((784,)), layers.Dense(800, activation="relu"), layers.Dense(n_code)])
-    decoder = keras.Sequential([keras.Input((n_code,)), layers.Dense(800, activation="relu")])
+    """Noise (in training), then 784-800-`n_code`-800-784.
+
+    Returns the whole, the encoder and the decoder, which share their weights.
+    """
+    encoder = keras.Sequential([keras.Input((784,))])
+    encoder.add(layers.Dense(800, activation="relu"))
+    encoder.add(layers.Dense(n_code))
+    decoder = keras.Sequential([keras.Input((n_code,))])
+    decoder.add(layers.Dense(800, activation="relu"))
     decoder.add(layers.Dense(784, activation="sigmoid"))
     x = keras.Input((784,))
     return keras.Model(x, decoder(encoder(noise(x)))), encoder, decoder
 
 
 class TiedDenoiser(keras.Model):
-    """One hidden layer of sigmoid units whose weights the decoder uses again, transposed, as Vincent had it."""
+    """One hidden layer of sigmoid units; the decoder uses their weights again, transposed."""
 
     def __init__(self, noise, n_units=100, **kwargs):
         super().__init__(**kwargs)
@@ -318,6 +278,54 @@ def wavelength(filters):
     power = np.maximum(power - 2 * floor[:, np.newaxis, np.newaxis], 0)
     mean_frequency = (power * frequency).sum(axis=(1, 2)) / power.sum(axis=(1, 2))
     return float(1 / np.median(mean_frequency))
+
+
+@keras.saving.register_keras_serializable(package="course")
+class AnyGaussianNoise(Noise):
+    """Gaussian noise of a strength between half of `amount` and `amount` for each picture."""
+
+    def corrupt(self, x):
+        one_each = (ops.shape(x)[0],) + (1,) * (len(x.shape) - 1)
+        share = keras.random.uniform(one_each, 0.5, 1.0, seed=self.seed_generator)
+        noise = keras.random.normal(ops.shape(x), seed=self.seed_generator)
+        return ops.clip(x + share * self.amount * noise, 0.0, 1.0)
+
+
+def build_conv_denoiser(noise):
+    """Convolutional denoiser of flat pictures `(n, 784)`; `noise` is a layer for `(n, 28, 28, 1)`."""
+    x = keras.Input((784,))
+    x_noisy = noise(layers.Reshape((28, 28, 1))(x))
+    half = layers.Conv2D(32, 5, strides=2, padding="same", activation="relu")(x_noisy)
+    quarter = layers.Conv2D(48, 3, strides=2, padding="same", activation="relu")(half)
+    code = layers.Dense(256, activation="relu")(layers.Flatten()(quarter))
+    up = layers.Reshape((7, 7, 48))(layers.Dense(7 * 7 * 48, activation="relu")(code))
+    up = layers.Concatenate()([quarter, up])
+    up = layers.Conv2DTranspose(32, 4, strides=2, padding="same", activation="relu")(up)
+    up = layers.Concatenate()([half, up])
+    up = layers.Conv2DTranspose(1, 6, strides=2, padding="same", activation="sigmoid")(up)
+    return keras.Model(x, layers.Flatten()(up))
+
+
+def two_convolutions(x, channels):
+    """Two 3×3 convolutions that keep the resolution."""
+    for _ in range(2):
+        x = layers.Conv2D(channels, 3, padding="same", activation="relu")(x)
+    return x
+
+
+def build_unet(noise):
+    """U-Net for flat pictures `(n, 784)`, with a skip connection at 28×28 and at 14×14."""
+    x = keras.Input((784,))
+    full = two_convolutions(layers.Reshape((28, 28, 1))(noise(x)), 24)
+    half = two_convolutions(layers.MaxPooling2D()(full), 48)
+    deep = two_convolutions(layers.MaxPooling2D()(half), 96)
+    deep = layers.Conv2D(96, 3, padding="same", activation="relu")(deep)
+    up = layers.Concatenate()([half, layers.UpSampling2D()(deep)])
+    up = two_convolutions(up, 48)
+    up = layers.Concatenate()([full, layers.UpSampling2D()(up)])
+    up = two_convolutions(up, 24)
+    pixels = layers.Conv2D(1, 3, padding="same", activation="sigmoid")(up)
+    return keras.Model(x, layers.Flatten()(pixels))
 
 
 def codes_moved(z, share, rng):
