@@ -170,9 +170,9 @@ def _written(writer: ConditionalVAE) -> dict[str, float]:
 
 RECIPES = {
     "01.two": Recipe(
-        build=lambda: build_autoencoder([784, 256, 128, 2], code_activation="linear")[0],
-        sizes={"hidden": (256, 128), "code": 2},
-        training={"loss": "binary_crossentropy", "epochs": 120, "batch_size": 250, "learning_rate": 2e-3},
+        build=lambda: build_autoencoder([784, 128, 32, 2], code_activation="linear")[0],
+        sizes={"hidden": (128, 32), "code": 2},
+        training={"loss": "binary_crossentropy", "epochs": 60, "batch_size": 250, "learning_rate": 5e-3},
         figures=_reconstruction,
         data=lambda: 2 * flat_digits(),
     ),
