@@ -62,36 +62,18 @@ def test_a_prediction_outside_the_measured_range_is_refused(answer):
     assert what_is_missing("01.predict_shift", sum(SHIFT_IN_CODE) / 2) is None
 
 
-def test_networks_side_by_side_learn_as_if_each_were_alone():
-    x = np.random.default_rng(0).uniform(size=(64, 6)).astype("float32")
-    rates = (0.001, 0.01)
+def test_the_ways_to_set_the_learning_rate_are_compared_on_equal_terms(monkeypatch):
+    digits, models = np.random.default_rng(0).uniform(size=(300, 784)).astype("float32"), []
 
-    def networks():
-        keras.utils.set_random_seed(3)
-        return [lessons.build_autoencoder([6, 2], "linear")[0] for _ in rates]
+    def build(*arguments, **settings):
+        models.append(lessons.build_autoencoder(*arguments, **settings)[0])
+        return (models[-1],)
 
-    together = networks()
-    model = sweep.SideBySide(together)
-    model.compile(optimizer=sweep._with_own_rates(keras.optimizers.Adam, together, rates))
-    model.fit(x, batch_size=64, epochs=3, verbose=0)
-    for network, alone, rate in zip(together, networks(), rates, strict=True):
-        alone.compile(optimizer=keras.optimizers.Adam(rate), loss="binary_crossentropy")
-        alone.fit(x, x, batch_size=64, epochs=3, verbose=0)
-        for weight, expected in zip(network.get_weights(), alone.get_weights(), strict=True):
-            np.testing.assert_allclose(weight, expected, atol=1e-5)
-
-
-def test_one_training_serves_all_points_of_a_sweep():
-    trained = []
-
-    def train_all(seed):
-        trained.append(seed)
-        return {1: {"error": seed}, 2: {"error": -seed}}
-
-    keras.utils.set_random_seed(5)
-    first = sweep._of_this_seed(train_all, 1)
-    keras.utils.set_random_seed(5)
-    assert sweep._of_this_seed(train_all, 2) == {"error": -first["error"]}
-    keras.utils.set_random_seed(6)
-    assert sweep._of_this_seed(train_all, 1) != first
-    assert trained[0] == trained[1] != trained[2]
+    monkeypatch.setattr(sweep, "flat_digits", lambda: (digits,))
+    monkeypatch.setattr(sweep, "load_mnist", lambda flat: (None, (digits, None), None))
+    monkeypatch.setattr(sweep, "build_autoencoder", build)
+    results = sweep._patience(3)
+    assert list(results) == ["constant rate 0.001", "constant rate 0.01", "warm-up and cosine"]
+    rates = [float(keras.ops.convert_to_numpy(model.optimizer.learning_rate)) for model in models]
+    assert rates == pytest.approx([0.001, 0.01, 0], abs=1e-6)
+    assert [int(model.optimizer.iterations) for model in models] == [3 * 2] * 3
