@@ -19,7 +19,9 @@ def _squared_norm_by_differences(encode, x: np.ndarray) -> float:
     ),
 )
 def _predict_weights(prediction) -> None:
-    require(isinstance(prediction, (int, float)) and prediction >= 0, "expected a factor, a number that is not negative.")
+    require(
+        isinstance(prediction, (int, float)) and prediction >= 0, "expected a factor, a number that is not negative."
+    )
     require(
         prediction < 50,
         f"a factor of {prediction} would be near the truth if the slopes stayed as they are; but many sigmoids saturate.",

@@ -177,14 +177,18 @@ def describe_case(model: StackedAutoencoders, i: int) -> dict[str, float]:
     """What the lesson reports of network `i` of the stack, on the validation digits."""
     _, (x_val, _), _ = load_mnist(flat=True)
     kernel, bias, kernel_back, bias_back = (
-        ops.convert_to_numpy(weight[i])
-        for weight in (model.kernel, model.bias, model.kernel_back, model.bias_back)
+        ops.convert_to_numpy(weight[i]) for weight in (model.kernel, model.bias, model.kernel_back, model.bias_back)
     )
     bias = bias - model.mean_image @ kernel
-    encode = lambda x: sigmoid(x @ kernel + bias)
+
+    def encode(x):
+        return sigmoid(x @ kernel + bias)
+
+    def step(h, v):
+        return h * (1 - h) * (v @ kernel)
+
     h = encode(x_val)
     norm = np.mean(np.square(h * (1 - h)) @ np.square(kernel).sum(axis=0))
-    step = lambda h, v: h * (1 - h) * (v @ kernel)
     return {"norm": norm} | describe(encode, step, sigmoid(h @ kernel_back + bias_back))
 
 
