@@ -37,7 +37,7 @@ from course_utils.lessons import (
 )
 from course_utils.pretrained import CURVE_FOLDER, load_curve
 from course_utils.training import train, warm_up_and_cosine
-from tools.author import sparse_grid, stacked_vaes, stacked_writers, strengths
+from tools.author import sparse_grid
 from tools.author.pretrain import flat_digits
 from tools.shared.machine import machine_and_versions
 from tools.shared.notebook_files import ROOT, replace_file
@@ -329,43 +329,8 @@ SWEEPS: dict[str, Sweep] = {
         settings=FILTERS,
     ),
     "04.rates": Sweep(x=(1,), measure=sparse_grid.measure_rates, settings=sparse_grid.LIVE, seeds=2),
-    "04.tradeoff": Sweep(x=(20,), measure=sparse_grid.measure_tradeoff, settings=sparse_grid.TRADEOFF),
-    "04.overfit": Sweep(x=(1000,), measure=sparse_grid.measure_overfitting, settings=sparse_grid.OVERFIT),
-    "07.temperature": Sweep(
-        x=stacked_writers.TEMPERATURES,
-        measure=stacked_writers.over_temperature,
-        settings={**stacked_writers.SETTINGS, **stacked_writers.JUDGED},
-        seeds=stacked_writers.N_SEEDS,
-    ),
-    "07.beta": Sweep(
-        x=stacked_writers.BETAS,
-        measure=stacked_writers.over_beta,
-        settings={**stacked_writers.SETTINGS, **stacked_writers.JUDGED},
-        seeds=stacked_writers.N_SEEDS,
-    ),
-    "06.rates": Sweep(
-        x=stacked_vaes.RATES,
-        measure=stacked_vaes.rate_results,
-        settings=stacked_vaes.RATES_SETTINGS,
-        seeds=stacked_vaes.N_SEEDS,
-    ),
-    "06.generators": Sweep(
-        x=stacked_vaes.COMPONENTS,
-        measure=stacked_vaes.generator_results,
-        settings=stacked_vaes.GENERATORS_SETTINGS,
-        seeds=stacked_vaes.N_SEEDS,
-    ),
-    "06.beta": Sweep(
-        x=stacked_vaes.BETAS,
-        measure=stacked_vaes.beta_results,
-        settings=stacked_vaes.BETA_SETTINGS,
-        seeds=stacked_vaes.N_SEEDS,
-    ),
-    "05.strengths": Sweep(
-        x=tuple(range(len(strengths.STRENGTHS["contractive"]))),
-        measure=lambda position: _of_this_seed(strengths.measure_strengths, position),
-        settings=strengths.SETTINGS,
-    ),
+    "04.tradeoff": Sweep(x=(2,), measure=sparse_grid.measure_tradeoff, settings=sparse_grid.TRADEOFF, seeds=3),
+    "04.overfit": Sweep(x=(1000,), measure=sparse_grid.measure_overfitting, settings=sparse_grid.OVERFIT, seeds=3),
 }
 
 
