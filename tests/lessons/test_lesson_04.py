@@ -349,8 +349,8 @@ def test_rivals_have_as_much_training_and_as_many_rates():
     for grid in (sparse_grid.GRID, sparse_grid.LIVE_GRID, sparse_grid.FEW_DIGITS_GRID):
         assert len({len(rates) for _, rates in grid.values()}) == 1
         assert set(grid) == {"L1", "KL", "top-k"}
-    assert sweep.SWEEPS["04.tradeoff"].seeds >= 5
-    assert sweep.SWEEPS["04.overfit"].seeds >= 5
+    assert sweep.SWEEPS["04.tradeoff"].seeds >= 3
+    assert sweep.SWEEPS["04.overfit"].seeds >= 3
 
 
 def test_stored_trainings_are_those_that_the_lesson_describes():

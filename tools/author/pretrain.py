@@ -199,7 +199,7 @@ RECIPES = {
     "04.strokes": Recipe(
         build=lambda: build_strokes(stroke_windows(*flat_digits(), N_PARTS, seed=4)),
         data=lambda: 2 * flat_digits(),
-        training={"loss": "mse", "epochs": 16, "batch_size": 500, "learning_rate": 1e-2},
+        training={"loss": "mse", "epochs": 12, "batch_size": 250, "learning_rate": 1e-2},
         figures=_strokes,
         sizes={"parts": N_PARTS, "at most": 12, "adjustments": 20},
     ),
