@@ -231,15 +231,15 @@ def noisy_copy(noise, x, seed):
 
 
 def build_deep(noise, n_code):
-    """Noise (in training), then 784-800-`n_code`-800-784.
+    """Noise (in training), then 784-400-`n_code`-400-784.
 
     Returns the whole, the encoder and the decoder, which share their weights.
     """
     encoder = keras.Sequential([keras.Input((784,))])
-    encoder.add(layers.Dense(800, activation="relu"))
+    encoder.add(layers.Dense(400, activation="relu"))
     encoder.add(layers.Dense(n_code))
     decoder = keras.Sequential([keras.Input((n_code,))])
-    decoder.add(layers.Dense(800, activation="relu"))
+    decoder.add(layers.Dense(400, activation="relu"))
     decoder.add(layers.Dense(784, activation="sigmoid"))
     x = keras.Input((784,))
     return keras.Model(x, decoder(encoder(noise(x)))), encoder, decoder

@@ -245,7 +245,7 @@ def test_a_narrow_and_a_wide_network_differ_in_the_code_only(rng):
         whole, encoder, decoder = build_deep(GaussianNoise(0.5), n_code)
         assert predict(encoder, x).shape == (3, n_code)
         np.testing.assert_allclose(predict(decoder, predict(encoder, x)), predict(whole, x), atol=1e-6)
-        assert whole.count_params() == 2 * (784 * 800) + 800 + 784 + 800 * (2 * n_code) + n_code + 800
+        assert whole.count_params() == 2 * (784 * 400) + 400 + 784 + 400 * (2 * n_code) + n_code + 400
 
 
 def test_the_decoder_of_a_tied_denoiser_is_its_encoder_transposed(rng):

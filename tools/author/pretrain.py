@@ -186,14 +186,14 @@ RECIPES = {
         build=lambda: build_unet(AnyGaussianNoise(STRONGEST_NOISE)),
         sizes={"strongest noise": STRONGEST_NOISE},
         data=lambda: 2 * flat_digits(),
-        training={"loss": "binary_crossentropy", "epochs": 30, "batch_size": 125, "learning_rate": 2e-3},
+        training={"loss": "binary_crossentropy", "epochs": 4, "batch_size": 100, "learning_rate": 3e-3},
         figures=_restoration,
     ),
     "03.noisy_judge": Recipe(
         build=_noisy_judge,
         sizes={"strongest noise": STRONGEST_NOISE},
         data=_digits_and_labels,
-        training={"loss": "sparse_categorical_crossentropy", "epochs": 15, "batch_size": 125, "learning_rate": 4e-3},
+        training={"loss": "sparse_categorical_crossentropy", "epochs": 5, "batch_size": 125, "learning_rate": 4e-3},
         figures=_noisy_reading,
     ),
     "04.strokes": Recipe(
@@ -214,7 +214,7 @@ RECIPES = {
         build=lambda: build_filter_bank([GaussianNoise(sigma) for sigma in FILTER_BANK]),
         sizes={"units": 100, "noise": FILTER_BANK},
         data=lambda: (flat_digits()[0], [flat_digits()[0]] * len(FILTER_BANK)),
-        training={"loss": "binary_crossentropy", "epochs": 20, "batch_size": 250, "learning_rate": 0.01},
+        training={"loss": "binary_crossentropy", "epochs": 12, "batch_size": 250, "learning_rate": 0.01},
         figures=_wavelengths,
     ),
     "06.vae20": Recipe(

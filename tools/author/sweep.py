@@ -24,7 +24,6 @@ from course_utils.devices import setup
 from course_utils.evaluation import bce, fit_pca, judge_accuracy, load_judge, mse, psnr, reconstruct_pca
 from course_utils.lessons import (
     GaussianNoise,
-    TiedDenoiser,
     build_autoencoder,
     build_conv_autoencoder,
     build_deep,
@@ -33,7 +32,6 @@ from course_utils.lessons import (
     moved_at_random,
     noisy_copy,
     shift_right,
-    wavelength,
 )
 from course_utils.pretrained import CURVE_FOLDER, load_curve
 from course_utils.training import train, warm_up_and_cosine
@@ -229,18 +227,24 @@ class DenoisersSideBySide(SideBySide):
         return sum(keras.ops.mean(keras.ops.binary_crossentropy(x, x_hat)) for x_hat in y_pred)
 
 
-def _fit_denoisers(networks: list, epochs: list, settings: dict) -> None:
-    """Train each network for its number of epochs."""
-    batch_size, highest = settings["batch_size"], settings["highest rate"]
-    schedules = [warm_up_and_cosine(highest, _steps(n, batch_size)) for n in epochs]
+def _fit_denoisers(networks: list, epochs: int, settings: dict) -> None:
+    """Train all networks for that many epochs."""
+    x, batch_size = flat_digits()[0][: settings["digits"]], settings["batch_size"]
+    schedule = warm_up_and_cosine(settings["highest rate"], epochs * math.ceil(len(x) / batch_size))
     model = DenoisersSideBySide(networks)
-    model.compile(optimizer=_with_own_rates(keras.optimizers.Adam, networks, schedules), jit_compile="auto")
-    model.fit(flat_digits()[0], batch_size=batch_size, epochs=max(epochs), verbose=0)
+    model.compile(optimizer=keras.optimizers.Adam(schedule), jit_compile="auto")
+    model.fit(x, batch_size=batch_size, epochs=epochs, verbose=0)
 
 
-CODE_AND_TASK = {"network": [784, 800, "size", 800, 784], "noise": 0.5, "batch_size": 250, "highest rate": 0.002}
-CODE_AND_TASK_EPOCHS = {"": 30, ", a third of the epochs": 10}
-CODE_AND_TASK_SIZES = (8, 32, 128, 800)
+CODE_AND_TASK = {
+    "network": [784, 400, "size", 400, 784],
+    "noise": 0.5,
+    "digits": 20_000,
+    "batch_size": 100,
+    "highest rate": 0.002,
+}
+CODE_AND_TASK_EPOCHS = {"": 12, ", a third of the epochs": 4}
+CODE_AND_TASK_SIZES = (8, 32, 800)
 MOVES = (0.0, 0.25, 0.5, 0.75, 1.0)
 
 
@@ -253,7 +257,9 @@ def _code_and_task(seed: int) -> dict[int, dict[str, float]]:
     inputs = {"clean": x_val, "noisy": noisy_copy(GaussianNoise(sigma), x_val, seed=1)}
     cases = [(size, task, label) for size in CODE_AND_TASK_SIZES for task in inputs for label in CODE_AND_TASK_EPOCHS]
     built = [build_deep(GaussianNoise(sigma if task == "noisy" else 0.0), size) for size, task, _ in cases]
-    _fit_denoisers([b[0] for b in built], [CODE_AND_TASK_EPOCHS[label] for _, _, label in cases], CODE_AND_TASK)
+    for label, epochs in CODE_AND_TASK_EPOCHS.items():
+        chosen = [whole for (_, _, other), (whole, _, _) in zip(cases, built, strict=True) if other == label]
+        _fit_denoisers(chosen, epochs, CODE_AND_TASK)
     results: dict[int, dict[str, float]] = {size: {} for size in CODE_AND_TASK_SIZES}
     for (size, task, label), (network, encoder, decoder) in zip(cases, built, strict=True):
         found = results[size]
@@ -272,40 +278,6 @@ def _code_and_task(seed: int) -> dict[int, dict[str, float]]:
     return results
 
 
-FILTERS = {"network": [784, 100, 784], "weights": "tied", "epochs": 20, "batch_size": 250, "highest rate": 0.01}
-FILTER_NOISES = (0.0, 0.25, 0.5, 0.75, 1.0)
-
-
-@functools.cache
-def _filters(seed: int) -> dict[float, dict[str, float]]:
-    """Strength of the noise → the mean wavelength of the patterns that the units of one layer look for, and their extent."""
-    keras.utils.set_random_seed(seed)
-    networks = [TiedDenoiser(GaussianNoise(sigma)) for sigma in FILTER_NOISES]
-    for network in networks:
-        network(flat_digits()[0][:1])  # it builds itself
-    _fit_denoisers(networks, [FILTERS["epochs"]] * len(networks), FILTERS)
-    kernels = [keras.ops.convert_to_numpy(network.units.kernel) for network in networks]
-    return {
-        sigma: {"wavelength": wavelength(w.T), "radius": _filter_radius(w.T), "pixels": _filter_pixels(w.T)}
-        for sigma, w in zip(FILTER_NOISES, kernels, strict=True)
-    }
-
-
-def _filter_pixels(filters: np.ndarray) -> float:
-    """The number of pixels `(Σ w²)² / Σ w⁴` that a filter effectively looks at; the median filter's."""
-    squared = np.square(filters)
-    return float(np.median(np.square(squared.sum(axis=1)) / np.square(squared).sum(axis=1)))
-
-
-def _filter_radius(filters: np.ndarray) -> float:
-    """Root mean square distance in pixels of the squared weights `(n, 784)` from their center; the median filter's."""
-    share = np.square(filters) / np.square(filters).sum(axis=1, keepdims=True)
-    places = np.stack(np.divmod(np.arange(784), 28), axis=1)
-    centers = share @ places
-    spread = share @ np.square(places).sum(axis=1) - np.square(centers).sum(axis=1)
-    return float(np.median(np.sqrt(spread)))
-
-
 SWEEPS: dict[str, Sweep] = {
     "01.patience": Sweep(
         x=(1, 3, 10, 30), measure=_patience, settings={**PATIENCE, "highest rate of the cosine": HIGHEST}, seeds=3
@@ -322,11 +294,6 @@ SWEEPS: dict[str, Sweep] = {
         x=CODE_AND_TASK_SIZES,
         measure=lambda size: _of_this_seed(_code_and_task, size),
         settings={**CODE_AND_TASK, "epochs": CODE_AND_TASK_EPOCHS},
-    ),
-    "03.filters": Sweep(
-        x=FILTER_NOISES,
-        measure=lambda sigma: _of_this_seed(_filters, sigma),
-        settings=FILTERS,
     ),
     "04.rates": Sweep(x=(1,), measure=sparse_grid.measure_rates, settings=sparse_grid.LIVE, seeds=2),
     "04.tradeoff": Sweep(x=(2,), measure=sparse_grid.measure_tradeoff, settings=sparse_grid.TRADEOFF, seeds=3),
