@@ -161,25 +161,25 @@ RECIPES = {
     "02.dense128": Recipe(
         build=lambda: build_autoencoder([784, 128], code_activation="linear")[0],
         data=lambda: 2 * flat_digits(),
-        training={"loss": "binary_crossentropy", "epochs": 30, "batch_size": 250, "learning_rate": 0.016},
+        training={"loss": "binary_crossentropy", "epochs": 6, "batch_size": 64, "learning_rate": 0.016},
         figures=_reconstruction,
     ),
     "02.conv128": Recipe(
         build=lambda: build_conv_autoencoder()[0],
         data=_pictures,
-        training={"loss": "binary_crossentropy", "epochs": 30, "batch_size": 250, "learning_rate": 0.016},
+        training={"loss": "binary_crossentropy", "epochs": 6, "batch_size": 64, "learning_rate": 0.016},
         figures=_reconstruction,
     ),
     "02.book": Recipe(
         build=lambda: build_pooling_autoencoder()[0],
         data=_pictures,
-        training={"loss": "binary_crossentropy", "epochs": 50, "batch_size": 128, "learning_rate": 0.01},
+        training={"loss": "binary_crossentropy", "epochs": 6, "batch_size": 64, "learning_rate": 0.016},
         figures=_reconstruction,
     ),
     "02.upscaler": Recipe(
         build=build_upscaler,
         data=_small_and_large,
-        training={"loss": "binary_crossentropy", "epochs": 30, "batch_size": 128, "learning_rate": 0.01},
+        training={"loss": "binary_crossentropy", "epochs": 3, "batch_size": 64, "learning_rate": 0.01},
         figures=lambda model: _reconstruction(model, downscale),
     ),
     "03.unet": Recipe(
