@@ -457,6 +457,13 @@ def stroke_windows(x, n, seed=None, width=3.5):
     return windows
 
 
+def growing_sums(strokes, x, steps):
+    """Each flat picture of `x` drawn with its first 1, 2, … parts: shape `(n, len(steps), 784)`."""
+    _, z, chosen = (ops.convert_to_numpy(array) for array in strokes.pursue(x))
+    drawn = np.cumsum(z[..., None] * chosen, axis=1)
+    return np.clip(drawn[:, np.array(steps) - 1], 0, 1)
+
+
 @keras.saving.register_keras_serializable(package="course")
 class Strokes(layers.Layer):
     """Draws flat pictures as sums of at most `k` of its `n_parts` parts (matching pursuit)."""
@@ -515,13 +522,6 @@ def build_strokes(windows, k=12):
     model = keras.Model(x, Strokes(len(windows), k, name="strokes")(x))
     model.set_weights([windows])
     return model
-
-
-def growing_sums(strokes, x, steps):
-    """Each flat picture of `x` drawn with its first 1, 2, … parts: shape `(n, len(steps), 784)`."""
-    _, z, chosen = (ops.convert_to_numpy(array) for array in strokes.pursue(x))
-    drawn = np.cumsum(z[..., None] * chosen, axis=1)
-    return np.clip(drawn[:, np.array(steps) - 1], 0, 1)
 
 
 def matched(x, parts, n=600):
