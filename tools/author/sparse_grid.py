@@ -178,8 +178,10 @@ def multipliers_of(stacks: list[Codes]) -> dict[str, np.ndarray]:
     return {weight.path: rates[stack] for stack in stacks for weight in stack.trainable_weights}
 
 
-def train_codes(x_train: np.ndarray, grid: dict, epochs: int, batch: int) -> tuple[list[Codes], keras.Model]:
-    """All codes of `grid` with all their rates, and the encoder of lesson 01's dense code, trained on `x_train`."""
+def train_codes(
+    x_train: np.ndarray, grid: dict, epochs: int, batch: int
+) -> tuple[list[Codes], keras.Model, keras.Model]:
+    """All codes of `grid` with all their rates, and lesson 01's deep autoencoder with its encoder, trained on `x_train`."""
     x = keras.Input((784,))
     stacks = []
     for kind, (strengths, rates) in grid.items():
@@ -192,7 +194,7 @@ def train_codes(x_train: np.ndarray, grid: dict, epochs: int, batch: int) -> tup
     fit(model, x_train, len(x_train), epochs, multipliers | multipliers_of(stacks), batch)
     for stack in stacks:
         stack.fix_statistics(x_train[:SAMPLE])
-    return stacks, encoder
+    return stacks, dense, encoder
 
 
 class _AddReconstruction(keras.layers.Layer):
@@ -325,9 +327,10 @@ def measure_tradeoff(
     """Error, active and dead units, and probe errors of every code, each with its best learning rate."""
     data = data or load_mnist(flat=True)
     (x_train, _), (x_val, _), _ = data
-    trained, dense = train_codes(x_train, grid, epochs, batch)
+    trained, dense_model, dense = train_codes(x_train, grid, epochs, batch)
     best = [best_rates(stack, x_val) for stack in trained]
-    results = {}
+    x_hat = dense_model.predict(x_val, batch_size=1000, verbose=0)
+    results = {"dense 32: MSE": np.mean(np.square(x_val - x_hat), dtype="float64")}
     for stack in best:
         z, x_hat = _numpy(stack.encode(x_val)), _numpy(stack.decode(stack.encode(x_val)))
         for i, name in enumerate(names_of(stack)):
@@ -357,7 +360,9 @@ def measure_tradeoff(
     for n in MATCHED_PARTS:
         readers.append(matched(np.float32([parts.T for parts in dictionaries.values()]), n))
         names.append([f"{N_PARTS} {name}, matched {n}" for name in dictionaries])
-    for some, errors in zip(names, probe_errors(readers, data, probe_epochs, TRADEOFF["probe_batch_size"]), strict=True):
+    for some, errors in zip(
+        names, probe_errors(readers, data, probe_epochs, TRADEOFF["probe_batch_size"]), strict=True
+    ):
         for name, (val, test) in zip(some, errors, strict=True):
             results[f"{name}: probe validation"], results[f"{name}: probe test"] = val, test
     return results
@@ -383,7 +388,7 @@ def measure_overfitting(
     """Training and test MSE of codes that learn from the first `n_train` digits only, for the same number of steps."""
     (x_train, _), (x_val, _), (x_test, _) = load_mnist(flat=True)
     x_train, batch = x_train[:n_train], OVERFIT["batch_size"]
-    trained, _ = train_codes(x_train, grid, max(1, steps * batch // n_train), batch)
+    trained, *_ = train_codes(x_train, grid, max(1, steps * batch // n_train), batch)
     results = {}
     for stack in (best_rates(stack, x_val) for stack in trained):
         for kind, x in (("train", x_train[:SAMPLE]), ("test", x_test)):
