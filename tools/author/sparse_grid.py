@@ -19,7 +19,7 @@ N_CODE = 1024
 SAMPLE = 5000  # training digits on which statistics of a code are taken
 MATCHED = 300  # units that a matched code keeps, of `N_CODE`
 N_PARTS = 2048  # of the strokes and of what they are compared with
-MATCHED_PARTS = (300, 600)
+MATCHED_PARTS = 600
 
 # Kind of code → its strengths, and the learning rates that each of them is tried with. For KL: (rho, beta).
 LIVE_GRID = {
@@ -44,8 +44,8 @@ PROBE_DECAYS = (1e-6, 1e-5, 1e-4, 1e-3)
 # What the curves are made with, for their readers. They are sized for a few minutes each on one CPU core.
 LIVE = {"digits": 20_000, "batch_size": 64, "units": N_CODE}
 TRADEOFF = {
-    **{"digits": 55_000, "batch_size": 125, "units": N_CODE, "learning_rates": [0.004, 0.03, 0.01]},
-    **{"probe_digits": 10_000, "probe_epochs": 6, "probe_batch_size": 100, "matched": MATCHED, "parts": N_PARTS},
+    **{"digits": 55_000, "batch_size": 64, "units": N_CODE, "learning_rates": [0.004, 0.03, 0.01]},
+    **{"probe_digits": 10_000, "probe_epochs": 4, "probe_batch_size": 100, "matched": MATCHED, "parts": N_PARTS},
 }
 OVERFIT = {"steps": 1000, "batch_size": 50, "units": N_CODE, "learning_rates": [0.004, 0.03, 0.01]}
 
@@ -357,9 +357,11 @@ def measure_tradeoff(
         strokes = build_strokes(windows)
         load_pretrained("04.strokes", strokes)
         dictionaries["strokes"] = _numpy(strokes.layers[-1].parts())
-    for n in MATCHED_PARTS:
-        readers.append(matched(np.float32([parts.T for parts in dictionaries.values()]), n))
-        names.append([f"{N_PARTS} {name}, matched {n}" for name in dictionaries])
+    readers.append(matched(np.float32([parts.T for parts in dictionaries.values()]), MATCHED_PARTS))
+    names.append([f"{N_PARTS} {name}, matched {MATCHED_PARTS}" for name in dictionaries])
+    if "strokes" in dictionaries:
+        readers.append(matched(np.float32([dictionaries["strokes"].T]), MATCHED))
+        names.append([f"{N_PARTS} strokes, matched {MATCHED}"])
     for some, errors in zip(
         names, probe_errors(readers, data, probe_epochs, TRADEOFF["probe_batch_size"]), strict=True
     ):

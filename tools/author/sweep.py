@@ -292,7 +292,7 @@ SWEEPS: dict[str, Sweep] = {
         settings={**CODE_AND_TASK, "epochs": CODE_AND_TASK_EPOCHS},
     ),
     "04.rates": Sweep(x=(1,), measure=sparse_grid.measure_rates, settings=sparse_grid.LIVE, seeds=2),
-    "04.tradeoff": Sweep(x=(2,), measure=sparse_grid.measure_tradeoff, settings=sparse_grid.TRADEOFF, seeds=3),
+    "04.tradeoff": Sweep(x=(1,), measure=sparse_grid.measure_tradeoff, settings=sparse_grid.TRADEOFF, seeds=3),
     "04.overfit": Sweep(x=(1000,), measure=sparse_grid.measure_overfitting, settings=sparse_grid.OVERFIT, seeds=3),
 }
 
