@@ -63,7 +63,7 @@ def rounded_codes(codes, train_codes, step):
 
 
 def shift_right(images, pixels):
-    """Pictures `(n, height, width, 1)` moved to the right; black comes in from the left."""
+    """Pictures `(n, height, width, 1)` shifted to the right; black comes in from the left."""
     moved = np.zeros_like(images)
     moved[:, :, pixels:] = images[:, :, : images.shape[2] - pixels]
     return moved
@@ -73,7 +73,7 @@ def build_pooling_autoencoder(third_padding="valid"):
     """The 16-8-8 autoencoder of the Keras blog for pictures `(28, 28, 1)`.
 
     Its code has the shape `(4, 4, 8)`. `third_padding` is the padding of the decoder's third
-    convolution; with anything but `"valid"` the output has not the size of the input. Returns
+    convolution; with anything but `"valid"` the output does not have the input's size. Returns
     `autoencoder, encoder, decoder`, which share their weights.
     """
     encoder = keras.Sequential([keras.Input((28, 28, 1))], name="encoder")
@@ -134,7 +134,7 @@ def build_conv_autoencoder(code_channels=8, channels=(16, 32), size=28, upsampli
 
 
 def moved_at_random(images, most, rng):
-    """A copy in which each picture is moved by up to `most` pixels in both directions, at random."""
+    """A copy in which each picture is shifted by up to `most` pixels in both directions, at random."""
     n, height, width, _ = images.shape
     padded = np.pad(images, ((0, 0), (most, most), (most, most), (0, 0)))
     moved = np.empty_like(images)
@@ -165,7 +165,7 @@ def phase_spread(images, margin=4):
     `images` has the shape `(n, height, width, 1)`. The pixels of each image are sorted by
     even or odd row and column; the result is the standard deviation of the four means,
     divided by that of all pixels, mean over the images. A `margin` of pixels is left out,
-    where padding disturbs.
+    because padding affects it.
     """
     inner = images[:, margin : images.shape[1] - margin, margin : images.shape[2] - margin, 0]
     phases = [inner[:, i::2, j::2].mean(axis=(1, 2)) for i in (0, 1) for j in (0, 1)]
