@@ -11,7 +11,7 @@ from course_utils.exercises.registry import register_exercise, require
 @register_exercise(
     "04.thriftiest",
     hints=(
-        "think of how people write: which digit takes the least ink?",
+        "think of how people write: which digit is drawn in one movement without a turn?",
         "look at the parts in the figure above: which digit could a single one of them already be?",
     ),
 )
@@ -22,27 +22,31 @@ def _thriftiest(prediction) -> None:
 
 
 @register_exercise(
-    "04.share_of_pictures",
+    "04.participation",
     hints=(
-        "a share is the mean of true and false. Over which axis are the pictures?",
-        "each unit has a threshold of its own: a tenth of the largest number in its column, z.max(axis=0).",
-        "np.mean(z > 0.1 * z.max(axis=0), axis=0), with a strict comparison so that silent units get 0.",
+        "sum over the units first, for each picture, and take the mean over the pictures at the end.",
+        "multiply a code by 2: what happens to the sum of z, and to the sum of z²? The factors must cancel.",
+        "with m equal activations of 1 both sums are m, and the answer should be m too: square one of the sums and divide.",
     ),
 )
-def _share_of_pictures(share_of_pictures) -> None:
-    # By construction the units are active for 1, 2, 4 and 0 of the four pictures; the second one is quiet.
-    z = np.array([[9.0, 0.02, 5.0, 0.0], [0.9, 0.01, 4.0, 0.0], [0.1, 0.001, 3.0, 0.0], [0.0, 0.0, 6.0, 0.0]])
-    answer = share_of_pictures(z)
-    require(answer is not None, "the function returns nothing; it should return an array of shares.")
-    answer = np.asarray(answer)
-    require(answer.shape == (4,), f"expected one share for each of 4 units; the shape is {answer.shape}.")
+def _participation(participation) -> None:
+    answer = participation(np.array([[1.0, 1.0, 1.0, 0.0], [0.0, 0.5, 0.0, 0.0]]))
+    require(answer is not None, "the function returns nothing; it should return one number.")
+    require(np.ndim(answer) == 0, f"expected one number for the whole code; the shape is {np.shape(answer)}.")
     require(
-        np.allclose(answer, [0.25, 0.5, 1, 0]),
-        f"the 4 units speak for 1, 2, 4 and 0 of 4 pictures; it returned {np.round(answer, 3).tolist()}.",
+        np.isclose(answer, 2),
+        f"one picture has 3 equal activations and the other one, so the mean count is 2; it returned {answer:.4g}.",
     )
-    wide = np.random.default_rng(0).uniform(size=(6, 9))
+    rng = np.random.default_rng(0)
+    z = rng.uniform(size=(6, 9)) ** 3
     require(
-        np.shape(share_of_pictures(wide)) == (9,), "with 6 pictures and 9 units the answer should have the shape (9,)."
+        np.isclose(participation(5 * z), participation(z)), "the count should not change when the code is multiplied by 5."
+    )
+    expected = np.mean([row.sum() ** 2 / (row @ row) for row in z])
+    require(
+        np.isclose(participation(z), expected),
+        f"for unequal activations it should be {expected:.3f} here, and it returned {participation(z):.3f}: take the mean "
+        "of the pictures' ratios, each with the square of a sum.",
     )
 
 
@@ -80,7 +84,7 @@ def _one_stroke(one_stroke) -> None:
     hints=(
         "in which direction do you compare: the units of one picture, or the pictures of one unit?",
         "ops.top_k works along the last axis: give it ops.transpose(z), so that the pictures are the last axis.",
-        "kth = ops.top_k(ops.transpose(z), k)[0][:, -1] is a threshold for each column; outside training return z.",
+        "you need a threshold for each column, of the shape (units,); outside training return z unchanged.",
     ),
 )
 def _winners(winners_per_unit) -> None:

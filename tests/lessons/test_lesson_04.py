@@ -7,6 +7,7 @@ from scipy.stats import entropy
 from course_utils import lessons
 from course_utils.backend import keras
 from course_utils.exercises.registry import what_is_missing
+from course_utils.pretrained import load_curve
 from tools.author import pretrain, sparse_grid, sweep
 
 ops = keras.ops
@@ -330,7 +331,7 @@ def test_rates_are_chosen_by_the_validation_loss_for_each_strength(monkeypatch):
 def test_decay_of_a_probe_is_chosen_on_validation_digits(monkeypatch):
     answers = iter([[np.array([[3.0, 1.0, 2.0]])], [np.array([[7.0, 8.0, 5.0]])]])  # validation, then test
     monkeypatch.setattr(sparse_grid, "fit", lambda *arguments: None)
-    monkeypatch.setattr(sparse_grid._ProbeModel, "wrong", lambda self, x, y: next(answers))
+    monkeypatch.setattr(sparse_grid.ProbeModel, "wrong", lambda self, x, y: next(answers))
     digits = np.random.default_rng(0).uniform(size=(6, 784)).astype("float32")
     split = digits, np.arange(6)
     errors = sparse_grid.probe_errors([lambda x: ops.convert_to_tensor(x)[None]], (split, split, split), 1, 2)
@@ -345,10 +346,18 @@ def test_shifted_digits_are_the_digits_and_four_neighbors():
     assert sorted(moved.argmax(axis=1)[::2] - (14 * 28 + 14)) == [-28, -1, 0, 1, 28]
 
 
-def test_rivals_have_as_much_training_and_as_many_rates():
-    for grid in (sparse_grid.GRID, sparse_grid.LIVE_GRID, sparse_grid.FEW_DIGITS_GRID):
-        assert len({len(rates) for _, rates in grid.values()}) == 1
-        assert set(grid) == {"L1", "KL", "top-k"}
+def test_every_code_is_tried_with_as_many_rates():
+    assert {len(rates) for _, rates in sparse_grid.LIVE_GRID.values()} == {3}
+    assert set(sparse_grid.LIVE_GRID) == {"L1", "KL", "top-k"}
+
+
+@pytest.mark.parametrize("grid", [sparse_grid.GRID, sparse_grid.FEW_DIGITS_GRID], ids=["all digits", "few digits"])
+def test_long_comparisons_use_the_rates_that_did_best(grid):
+    losses = {name: values[0] for name, values in load_curve("04.rates")["mean"].items() if name.endswith(": loss")}
+    for kind, (strengths, rates) in sparse_grid.LIVE_GRID.items():
+        for code in sparse_grid.names_of(sparse_grid.Codes(kind, strengths, rates)):
+            best = min(rates, key=lambda rate: losses[f"{code} at {rate:g}: loss"])
+            assert best in grid[kind][1]
     assert sweep.SWEEPS["04.tradeoff"].seeds >= 3
     assert sweep.SWEEPS["04.overfit"].seeds >= 3
 
