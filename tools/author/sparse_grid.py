@@ -23,19 +23,19 @@ MATCHED_PARTS = 600
 
 # Kind of code → its strengths, and the learning rates that each of them is tried with. For KL: (rho, beta).
 LIVE_GRID = {
-    "L1": ((0.0, 3e-4), (0.002, 0.004, 0.008)),
+    "L1": ((0.0, 3e-4), (0.004, 0.008, 0.016)),
     "KL": (((0.05, 0.003),), (0.015, 0.03, 0.06)),
-    "top-k": ((50,), (0.005, 0.01, 0.02)),
+    "top-k": ((50,), (0.01, 0.02, 0.04)),
 }
 GRID = {
-    "L1": ((0.0, 1e-4, 3e-4, 1e-3), (0.004,)),
+    "L1": ((0.0, 1e-4, 3e-4, 1e-3), (0.008, 0.016)),
     "KL": (((0.05, 0.003),), (0.03,)),
-    "top-k": ((12, 25, 50), (0.01,)),
+    "top-k": ((12, 25, 50), (0.02,)),
 }
 FEW_DIGITS_GRID = {
-    "L1": ((0.0, 3e-4), (0.004,)),
+    "L1": ((0.0, 3e-4), (0.008, 0.016)),
     "KL": (((0.05, 0.0), (0.05, 0.003)), (0.03,)),
-    "top-k": ((25,), (0.01,)),
+    "top-k": ((25,), (0.02,)),
 }
 DENSE_RATE = 0.003
 PROBE_RATE = 0.003
@@ -44,10 +44,10 @@ PROBE_DECAYS = (1e-6, 1e-5, 1e-4, 1e-3)
 # What the curves are made with, for their readers. They are sized for a few minutes each on one CPU core.
 LIVE = {"digits": 20_000, "batch_size": 64, "units": N_CODE}
 TRADEOFF = {
-    **{"digits": 55_000, "batch_size": 64, "units": N_CODE, "learning_rates": [0.004, 0.03, 0.01]},
+    **{"digits": 55_000, "batch_size": 64, "units": N_CODE, "learning_rates": {"L1": [0.008, 0.016], "KL": [0.03], "top-k": [0.02]}},
     **{"probe_digits": 10_000, "probe_epochs": 4, "probe_batch_size": 100, "matched": MATCHED, "parts": N_PARTS},
 }
-OVERFIT = {"steps": 1000, "batch_size": 50, "units": N_CODE, "learning_rates": [0.004, 0.03, 0.01]}
+OVERFIT = {"steps": 1000, "batch_size": 50, "units": N_CODE, "learning_rates": {"L1": [0.008, 0.016], "KL": [0.03], "top-k": [0.02]}}
 
 
 class Codes(keras.layers.Layer):
@@ -265,7 +265,7 @@ def probe_errors(readers: list, data, epochs: int, batch: int) -> list[np.ndarra
     (x_train, y_train), (x_val, y_val), (x_test, y_test) = data
     x_train, y_train = x_train[: TRADEOFF["probe_digits"]], y_train[: TRADEOFF["probe_digits"]]
     scaled = [_Scaled(reader, x_train[:SAMPLE]) for reader in readers]
-    model = _ProbeModel(scaled)
+    model = ProbeModel(scaled)
     one_hot = np.eye(10, dtype="float32")[y_train]
     model.build_probes(x_train[:2])
     multipliers = {weight.path: np.float32(PROBE_RATE) for weight in model.trainable_weights}
@@ -290,7 +290,7 @@ class _Scaled:
         return ops.stop_gradient(self.reader(x)) / self.spread
 
 
-class _ProbeModel(keras.Model):
+class ProbeModel(keras.Model):
     def __init__(self, readers):
         super().__init__()
         self.readers = readers

@@ -291,9 +291,10 @@ SWEEPS: dict[str, Sweep] = {
         x=CODE_AND_TASK_SIZES,
         measure=lambda size: _of_this_seed(_code_and_task, size),
         settings={**CODE_AND_TASK, "epochs": CODE_AND_TASK_EPOCHS},
+        seeds=2,
     ),
     "04.rates": Sweep(x=(1,), measure=sparse_grid.measure_rates, settings=sparse_grid.LIVE, seeds=2),
-    "04.tradeoff": Sweep(x=(1,), measure=sparse_grid.measure_tradeoff, settings=sparse_grid.TRADEOFF, seeds=3),
+    "04.tradeoff": Sweep(x=(1,), measure=sparse_grid.measure_tradeoff, settings=sparse_grid.TRADEOFF, seeds=2),
     "04.overfit": Sweep(x=(1000,), measure=sparse_grid.measure_overfitting, settings=sparse_grid.OVERFIT, seeds=3),
 }
 
