@@ -16,18 +16,22 @@ SHIFT_IN_PIXELS = 52
 @register_exercise(
     "01.predict_shift",
     hints=(
-        "a dense network does not know which pixels are neighbors: a moved digit is to it a picture with other pixels.",
-        f"in pixels the shift is about {SHIFT_IN_PIXELS} % of the way to another digit; the code follows the pixels, but softer.",
+        "to the network, a moved digit is simply a picture with different pixels.",
+        f"in pixels the shift is about {SHIFT_IN_PIXELS} % of the way to another digit; the code moves a little less than that.",
     ),
 )
 def _predict_shift(prediction) -> None:
     low, high = SHIFT_IN_CODE
     require(isinstance(prediction, (int, float)) and 0 <= prediction <= 100, "expected a percentage, 0 to 100.")
     require(
-        prediction >= low,
-        f"the code moves further than {prediction} %: the network does not see that it is the same digit.",
+        prediction == 0 or prediction >= 1,
+        f"expected a percentage, such as 7 for 7 %; {prediction} looks like a fraction.",
     )
-    require(prediction <= high, f"the code moves less than {prediction} %: a moved digit still resembles itself.")
+    # The same words for too low and too high, so that nobody can find the value by bisection.
+    require(
+        low <= prediction <= high,
+        f"{prediction} % is far from the measured value. Run the cell below, compare, and find out where the difference comes from.",
+    )
 
 
 @register_exercise(
@@ -46,7 +50,7 @@ def _tied_parameters(tied_parameters) -> None:
         matrices, biases = sum(n * m for n, m in layers), sum(n + m for n, m in layers)
         require(
             answer == matrices + biases,
-            f"for the sizes {sizes} it says {answer}; the difference from the right number is {answer - matrices - biases}.",
+            f"for the sizes {sizes} it says {answer}, which is too {'many' if answer > matrices + biases else 'few'}.",
         )
 
 
@@ -80,7 +84,7 @@ def _hardest(hardest_digit) -> None:
 @register_exercise(
     "01.tied",
     hints=(
-        "after a training step, both halves have to use the same numbers: does your layer keep numbers, or the layer that has them?",
+        "where is the kernel stored, and do you look it up on every call?",
         "create only the bias in build, with self.add_weight; its length is the number of inputs of the encoder's layer.",
         "in call: ops.matmul(z, ops.transpose(self.dense.kernel)) + self.bias, then the activation.",
     ),
@@ -100,12 +104,17 @@ def _tied(tied_dense) -> None:
     require(x_hat.shape == (5, 5), f"five inputs should come back as five outputs; the shape is {x_hat.shape}.")
     require(
         np.allclose(x_hat, kernel @ kernel.T, atol=1e-5),
-        "after the encoder's kernel was changed, the output is not z·Wᵀ: the layer must use the live kernel, transposed.",
+        "after the encoder's kernel was changed, the output is not z·Wᵀ: use the live kernel, transposed, and a bias that starts at zero.",
     )
     require(
         len(model.trainable_weights) == 2 and model.count_params() == 15 + 5,
         f"expected one kernel of 15 numbers and one bias of 5 to be trained; there are {model.count_params()} numbers in "
         f"{len(model.trainable_weights)} trainable weights.",
+    )
+    squashed = keras.ops.convert_to_numpy(tied_dense(encoder, activation="sigmoid")(encoder(x)))
+    require(
+        np.allclose(squashed, 1 / (1 + np.exp(-kernel @ kernel.T)), atol=1e-5),
+        "with activation='sigmoid' the output is not σ(z·Wᵀ + b): apply self.activation at the end of call.",
     )
     model.compile(optimizer=keras.optimizers.SGD(0.1), loss="mse")
     model.fit(x, x, epochs=1, verbose=0)

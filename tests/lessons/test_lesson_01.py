@@ -56,10 +56,30 @@ def test_a_value_that_was_never_seen_takes_many_bits_but_not_infinitely_many():
     assert outside > 1
 
 
-@pytest.mark.parametrize("answer", [SHIFT_IN_CODE[0] - 5, SHIFT_IN_CODE[1] + 5, "far", 140])
+@pytest.mark.parametrize("answer", [SHIFT_IN_CODE[0] - 5, SHIFT_IN_CODE[1] + 5, 0.4, "far", 140])
 def test_a_prediction_outside_the_measured_range_is_refused(answer):
     assert what_is_missing("01.predict_shift", answer)
     assert what_is_missing("01.predict_shift", sum(SHIFT_IN_CODE) / 2) is None
+
+
+def test_a_prediction_cannot_be_found_by_bisection():
+    low, high = (what_is_missing("01.predict_shift", answer) for answer in (7, 77))
+    assert low.replace("7 %", "") == high.replace("77 %", "")
+
+
+def test_a_tied_layer_without_its_activation_is_refused():
+    class Linear(keras.layers.Layer):
+        def __init__(self, dense, activation=None):
+            super().__init__()
+            self.dense = dense
+
+        def build(self, input_shape):
+            self.bias = self.add_weight(shape=(self.dense.kernel.shape[0],), initializer="zeros")
+
+        def call(self, z):
+            return keras.ops.matmul(z, keras.ops.transpose(self.dense.kernel)) + self.bias
+
+    assert "activation" in what_is_missing("01.tied", Linear)
 
 
 def test_the_ways_to_set_the_learning_rate_are_compared_on_equal_terms(monkeypatch):
