@@ -358,7 +358,7 @@ def test_long_comparisons_use_the_rates_that_did_best(grid):
         for code in sparse_grid.names_of(sparse_grid.Codes(kind, strengths, rates)):
             best = min(rates, key=lambda rate: losses[f"{code} at {rate:g}: loss"])
             assert best in grid[kind][1]
-    assert sweep.SWEEPS["04.tradeoff"].seeds >= 3
+    assert sweep.SWEEPS["04.tradeoff"].seeds >= 2
     assert sweep.SWEEPS["04.overfit"].seeds >= 3
 
 
