@@ -9,9 +9,9 @@ from course_utils.exercises.registry import register_exercise, require
 @register_exercise(
     "02.upside_down",
     hints=(
-        "which symmetry was built into the convolutional network, and is a rotation one of them?",
-        "a 6 turned by 180° still consists of strokes of the usual width, in the middle of the picture; which of the two "
-        "networks learned small pieces of strokes, and which learned whole digits?",
+        "which symmetry was built into the convolutional network, and is a rotation the same as this one?",
+        "a stroke turned by 180° is a stroke of the same direction in another place, still in the middle of the picture; "
+        "which of the two networks does that surprise?",
         "measure it: the error on `x_val[:, ::-1, ::-1]`, divided by the error on `x_val`, for `dense` and for `conv`.",
     ),
 )
@@ -28,7 +28,8 @@ def _upside_down(prediction) -> None:
         "in pixels?",
         "keep two numbers while you go through the layers: the width of the field so far, and the distance in pixels "
         "between two neighbors in the present layer.",
-        "width += (k - 1) · distance, and only then distance ·= s; both start at 1.",
+        "both start at 1; a layer widens the field by k - 1 times the distance between its own inputs, so think about when "
+        "its stride comes in.",
     ),
 )
 def _receptive_field(receptive_field) -> None:
