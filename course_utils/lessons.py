@@ -496,7 +496,8 @@ class Strokes(layers.Layer):
             units, z = [*units, unit], [*z, strength]
         units = ops.stack(units, axis=1)
         chosen = ops.take(parts, units, axis=0)
-        return units, self.adjust(x, ops.concatenate(z, axis=1), ops.stop_gradient(chosen)), chosen
+        z = self.adjust(x, ops.concatenate(z, axis=1), ops.stop_gradient(chosen))
+        return units, z, chosen
 
     def adjust(self, x, z, chosen):
         """Improve all strengths together: gradient steps on the squared error, none below zero."""

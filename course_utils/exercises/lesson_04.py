@@ -40,7 +40,8 @@ def _participation(participation) -> None:
     rng = np.random.default_rng(0)
     z = rng.uniform(size=(6, 9)) ** 3
     require(
-        np.isclose(participation(5 * z), participation(z)), "the count should not change when the code is multiplied by 5."
+        np.isclose(participation(5 * z), participation(z)),
+        "the count should not change when the code is multiplied by 5.",
     )
     expected = np.mean([row.sum() ** 2 / (row @ row) for row in z])
     require(
