@@ -47,7 +47,11 @@ def test_it_goes_on_after_an_interruption_and_stores_weights_in_half_precision(s
     first = vae.get_weights()[0].flat[0]
     assert first == np.float16(first)
     assert known["figures"] == {"first": float(first)}
-    assert known["settings"] == small.settings == {"hidden": [4], "latent": 2, "epochs": 2, "batch_size": 10, "learning_rate": 0.01}
+    assert (
+        known["settings"]
+        == small.settings
+        == {"hidden": [4], "latent": 2, "epochs": 2, "batch_size": 10, "learning_rate": 0.01}
+    )
 
 
 def test_a_stored_model_is_current_until_its_recipe_changes(small, monkeypatch, capsys):

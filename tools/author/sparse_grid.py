@@ -44,10 +44,20 @@ PROBE_DECAYS = (1e-6, 1e-5, 1e-4, 1e-3)
 # What the curves are made with, for their readers. They are sized for a few minutes each on one CPU core.
 LIVE = {"digits": 20_000, "batch_size": 64, "units": N_CODE}
 TRADEOFF = {
-    **{"digits": 55_000, "batch_size": 64, "units": N_CODE, "learning_rates": {"L1": [0.008, 0.016], "KL": [0.03], "top-k": [0.02]}},
+    **{
+        "digits": 55_000,
+        "batch_size": 64,
+        "units": N_CODE,
+        "learning_rates": {"L1": [0.008, 0.016], "KL": [0.03], "top-k": [0.02]},
+    },
     **{"probe_digits": 10_000, "probe_epochs": 4, "probe_batch_size": 100, "matched": MATCHED, "parts": N_PARTS},
 }
-OVERFIT = {"steps": 1000, "batch_size": 50, "units": N_CODE, "learning_rates": {"L1": [0.008, 0.016], "KL": [0.03], "top-k": [0.02]}}
+OVERFIT = {
+    "steps": 1000,
+    "batch_size": 50,
+    "units": N_CODE,
+    "learning_rates": {"L1": [0.008, 0.016], "KL": [0.03], "top-k": [0.02]},
+}
 
 
 class Codes(keras.layers.Layer):
