@@ -1,5 +1,7 @@
 """The programs that make notebooks, lessons.py and web pages, on small notebooks in a temporary folder."""
 
+import base64
+import io
 import json
 import os
 import sys
@@ -8,6 +10,7 @@ from pathlib import Path
 import nbformat
 import pytest
 from bs4 import BeautifulSoup
+from PIL import Image
 
 from tests.notebooks import notebook_rules as rules
 from tests.notebooks.sample import ALT, CAPTION, code, markdown
@@ -89,6 +92,16 @@ def lesson(notebook, path, *sources):
     notebook.cells = [code(f"cell-{i}", source, "export") for i, source in enumerate(sources)]
     notebook.cells.append(code("other", "print('not exported')"))
     return write(notebook, path)
+
+
+@pytest.mark.parametrize(("mode", "color", "stored"), [("RGBA", (7, 7, 7, 255), "L"), ("RGBA", (7, 8, 7, 255), "RGB")])
+def test_pictures_are_stored_without_loss_and_without_colors_that_they_do_not_have(mode, color, stored):
+    content = io.BytesIO()
+    Image.new(mode, (20, 10), color).save(content, "PNG")
+    png = base64.b64encode(content.getvalue()).decode()
+    picture = Image.open(io.BytesIO(base64.b64decode(execute.smaller(png))))
+    assert picture.mode == stored
+    assert set(picture.convert("RGB").getdata()) == {color[:3]}
 
 
 def test_lessons_module_has_groups_and_imports(notebook, tmp_path):
