@@ -243,12 +243,17 @@ def with_shifts(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return np.concatenate([x, *moved]), np.tile(y, 5)
 
 
+def _stored_parts():
+    """The parts of the strokes that were trained in advance, `(N_PARTS, 784)`."""
+    strokes = build_strokes(np.ones((N_PARTS, 784), dtype="float32"))
+    load_pretrained("04.strokes", strokes)
+    return strokes.layers[-1].parts()
+
+
 def probe_data() -> tuple[np.ndarray, np.ndarray]:
     """What the stored probe of lesson 04 learns from: matched codes of shifted training digits, and the labels."""
     (x_train, y_train), _, _ = load_mnist(flat=True)
-    strokes = build_strokes(np.ones((N_PARTS, 784), dtype="float32"))
-    load_pretrained("04.strokes", strokes)
-    parts = strokes.layers[-1].parts()
+    parts = _stored_parts()
     x, y = with_shifts(x_train, y_train)
     codes = np.empty((len(x), N_PARTS), dtype="float16")
     for start in range(0, len(x), 1000):
@@ -259,9 +264,8 @@ def probe_data() -> tuple[np.ndarray, np.ndarray]:
 def probe_error(probe: keras.Model) -> dict[str, float]:
     """Test error in percent of the stored probe."""
     _, _, (x_test, y_test) = load_mnist(flat=True)
-    strokes = build_strokes(np.ones((N_PARTS, 784), dtype="float32"))
-    load_pretrained("04.strokes", strokes)
-    codes = np.concatenate([_numpy(lessons.matched(some, strokes.layers[-1].parts())) for some in np.split(x_test, 10)])
+    parts = _stored_parts()
+    codes = np.concatenate([_numpy(lessons.matched(some, parts)) for some in np.split(x_test, 10)])
     digits = probe.predict(codes, batch_size=1000, verbose=0).argmax(axis=1)
     return {"test_error": round(100 * float(np.mean(digits != y_test)), 2)}
 
@@ -364,9 +368,7 @@ def measure_tradeoff(
     windows = stroke_windows(x_train, N_PARTS, seed=rng)
     dictionaries = {"windows": windows, "digits": x_train[:N_PARTS], "random": rng.normal(size=(N_PARTS, 784))}
     if "04.strokes" in pretrained_names():
-        strokes = build_strokes(windows)
-        load_pretrained("04.strokes", strokes)
-        dictionaries["strokes"] = _numpy(strokes.layers[-1].parts())
+        dictionaries["strokes"] = _numpy(_stored_parts())
     readers.append(matched(np.float32([parts.T for parts in dictionaries.values()]), MATCHED_PARTS))
     names.append([f"{N_PARTS} {name}, matched {MATCHED_PARTS}" for name in dictionaries])
     if "strokes" in dictionaries:

@@ -60,44 +60,6 @@ class Sweep:
         return json.loads(json.dumps({"x": self.x, "seeds": self.seeds, "settings": self.settings}))
 
 
-class SideBySide(keras.Model):
-    """Several networks of the same input that learn at the same time, each as if it were alone: Adam and Adadelta treat every
-    weight by itself, and the loss, a sum of binary cross-entropies, mixes no two networks."""
-
-    def __init__(self, networks: list[keras.Model]):
-        super().__init__()
-        self.networks = networks
-
-    def build(self, input_shape):
-        """Nothing is left to build."""
-
-    def call(self, x):
-        return [network(x) for network in self.networks]
-
-    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
-        return sum(keras.ops.mean(keras.ops.binary_crossentropy(x, x_hat)) for x_hat in self(x))
-
-
-def _with_own_rates(optimizer_class, networks: list[keras.Model], rates: list):
-    """An optimizer in which each of the networks has a constant rate, or a schedule, of its own."""
-    rate_of = {}
-    for network, rate in zip(networks, rates, strict=True):
-        for weight in network.trainable_variables:
-            rate_of[id(weight)] = rate_of[id(weight.value)] = rate  # TensorFlow hands over its own variable
-
-    class Optimizer(optimizer_class):
-        def update_step(self, gradient, variable, learning_rate):
-            rate = rate_of[id(variable)]
-            rate = keras.ops.cast(rate(self.iterations) if callable(rate) else rate, variable.dtype)
-            super().update_step(gradient, variable, rate)
-
-    return Optimizer(learning_rate=1.0)
-
-
-def _steps(epochs: int, batch_size: int) -> int:
-    return epochs * math.ceil(len(flat_digits()[0]) / batch_size)
-
-
 def _reconstructed(sizes: list[int], **settings) -> tuple[np.ndarray, np.ndarray]:
     """Validation digits, and their reconstruction by a new dense autoencoder that `train` trained with these settings."""
     (x_train,), (_, (x_val, _), _) = flat_digits(), load_mnist(flat=True)
@@ -213,8 +175,16 @@ def _few_digits(n: int) -> dict[str, float]:
 
 
 # Lesson 03: narrow and wide codes, trained to copy clean digits or to restore noisy ones.
-class DenoisersSideBySide(SideBySide):
-    """As `SideBySide`, with the noise that the networks have in training only."""
+class SideBySide(keras.Model):
+    """Several networks of the same input that learn at the same time, each as if it were alone: Adam treats every weight by
+    itself, and the loss, a sum of binary cross-entropies, mixes no two networks."""
+
+    def __init__(self, networks: list[keras.Model]):
+        super().__init__()
+        self.networks = networks
+
+    def build(self, input_shape):
+        """Nothing is left to build."""
 
     def call(self, x, training=False):
         return [network(x, training=training) for network in self.networks]
@@ -227,7 +197,7 @@ def _fit_denoisers(networks: list, epochs: int, settings: dict) -> None:
     """Train all networks for that many epochs."""
     x, batch_size = flat_digits()[0][: settings["digits"]], settings["batch_size"]
     schedule = warm_up_and_cosine(settings["highest rate"], epochs * math.ceil(len(x) / batch_size))
-    model = DenoisersSideBySide(networks)
+    model = SideBySide(networks)
     model.compile(optimizer=keras.optimizers.Adam(schedule), jit_compile="auto")
     model.fit(x, batch_size=batch_size, epochs=epochs, verbose=0)
 
