@@ -552,39 +552,22 @@ def contractive_penalty(h, kernel):
     """Squared Frobenius norm of the Jacobian of h = sigmoid(x W + b), for each picture.
 
     `h` has the shape `(n, units)`, `kernel` is W with the shape `(inputs, units)`; the
-    result has the shape `(n,)`. It holds for a single sigmoid layer only.
+    result has the shape `(n,)`. Both may have more axes in front, for many networks at once.
+    It holds for a single sigmoid layer only.
     """
-    squared_slope = ops.square(h * (1 - h))
-    return ops.sum(squared_slope * ops.sum(ops.square(kernel), axis=0), axis=-1)
-
-
-@keras.saving.register_keras_serializable(package="course")
-class ContractiveDense(layers.Dense):
-    """Sigmoid layer that adds `strength` times its mean squared Jacobian norm to the loss."""
-
-    def __init__(self, units, strength=0.0, **kwargs):
-        kwargs["activation"] = "sigmoid"  # the formula holds for no other
-        super().__init__(units, **kwargs)
-        self.strength = strength
-
-    def call(self, x):
-        h = super().call(x)
-        if self.strength:
-            self.add_loss(self.strength * ops.mean(contractive_penalty(h, self.kernel)))
-        return h
-
-    def get_config(self):
-        return super().get_config() | {"strength": self.strength}
+    squared_slopes = ops.square(h * (1 - h))
+    squared_columns = ops.sum(ops.square(kernel), axis=-2, keepdims=True)
+    return ops.sum(squared_slopes * squared_columns, axis=-1)
 
 
 def estimate_squared_norm(encoder, x, v, epsilon=0.01):
     """Estimate the squared Frobenius norm of any encoder's Jacobian, for each picture.
 
     `x` and `v` have the same shape `(n, ...)`; the entries of `v` are independent with mean
-    0 and variance 1. Returns `‖(f(x + εv) − f(x)) / ε‖²` with the shape `(n,)`: one draw,
-    whose mean over many `v` is the squared norm, up to terms of the order ε².
+    0 and variance 1. Returns `‖(f(x + εv) − f(x − εv)) / 2ε‖²` with the shape `(n,)`: one
+    draw, whose mean over many `v` is the squared norm, up to an error of the order ε².
     """
-    difference = (encoder(x + epsilon * v) - encoder(x)) / epsilon
+    difference = (encoder(x + epsilon * v) - encoder(x - epsilon * v)) / (2 * epsilon)
     return ops.sum(ops.square(difference), axis=tuple(range(1, len(difference.shape))))
 
 
@@ -607,6 +590,44 @@ def jacobian_by_autodiff(encoder, x):
         import torch.func as transform
     jacobian = transform.jacrev(lambda x: encoder(x[None])[0])
     return ops.convert_to_numpy(jacobian(ops.convert_to_tensor(x)))
+
+
+@keras.saving.register_keras_serializable(package="course")
+class ContractiveDense(layers.Dense):
+    """Sigmoid layer that adds `strength` times its mean squared Jacobian norm to the loss.
+
+    With `relative=True` the norm is divided by the squared spread of the batch's codes, the
+    sum of their variances, so that making all codes smaller does not make the loss smaller.
+    """
+
+    def __init__(self, units, strength=0.0, relative=False, **kwargs):
+        kwargs["activation"] = "sigmoid"  # the formula holds for no other
+        super().__init__(units, **kwargs)
+        self.strength = strength
+        self.relative = relative
+
+    def call(self, x):
+        h = super().call(x)
+        if self.strength:
+            squared_norm = ops.mean(contractive_penalty(h, self.kernel))
+            if self.relative:
+                squared_norm = squared_norm / ops.sum(ops.var(h, axis=0))
+            self.add_loss(self.strength * squared_norm)
+        return h
+
+    def get_config(self):
+        return super().get_config() | {"strength": self.strength, "relative": self.relative}
+
+
+def build_one_layer_autoencoder(code_layer, mean_image, disturb=None):
+    """784 → minus the mean image → `code_layer` → 784; returns the autoencoder and its encoder.
+
+    `disturb` is a layer that changes the pictures in training, such as `GaussianNoise`.
+    """
+    x = keras.Input((784,))
+    encoder = keras.Model(x, code_layer(layers.Rescaling(1.0, offset=-mean_image)(x)))
+    z = encoder(disturb(x) if disturb else x)
+    return keras.Model(x, layers.Dense(784, activation="sigmoid")(z)), encoder
 
 
 # From notebooks/06_variational_autoencoder.ipynb
@@ -645,8 +666,8 @@ class Sampling(layers.Layer):
         return {**super().get_config(), "seed": self.seed}
 
 
-def build_vae_networks(hidden, latent, n_pixels=784):
-    """Dense encoder and decoder of a VAE, with the ReLU layers `hidden` (decoder: in reverse).
+def build_vae_networks(hidden, latent, n_pixels=784, activation="relu"):
+    """Dense encoder and decoder of a VAE, with the layers `hidden` (decoder: in reverse).
 
     The encoder takes flat pictures `(n, n_pixels)` and gives `[mu, log_var]`, each of shape
     `(n, latent)`; the decoder takes codes `(n, latent)` and gives pixels in [0, 1].
@@ -654,14 +675,14 @@ def build_vae_networks(hidden, latent, n_pixels=784):
     x = keras.Input((n_pixels,))
     h = x
     for size in hidden:
-        h = layers.Dense(size, activation="relu")(h)
+        h = layers.Dense(size, activation=activation)(h)
     mu = layers.Dense(latent, name="mu")(h)
     small_noise = keras.initializers.Constant(-3.0)
     log_var = layers.Dense(latent, name="log_var", bias_initializer=small_noise)(h)
     encoder = keras.Model(x, [mu, log_var], name="encoder")
     decoder = keras.Sequential([keras.Input((latent,))], name="decoder")
     for size in reversed(hidden):
-        decoder.add(layers.Dense(size, activation="relu"))
+        decoder.add(layers.Dense(size, activation=activation))
     decoder.add(layers.Dense(n_pixels, activation="sigmoid"))
     return encoder, decoder
 
@@ -714,13 +735,24 @@ class VAE(keras.Model):
         return cls(**keras.saving.deserialize_keras_object(parts), **config)
 
 
-def log_weights(vae, x, n_samples, seed=None):
+def log_aggregate(z, mu, log_var):
+    """Log of the aggregate posterior, the mean of the clouds N(mu, σ²), at the points z.
+
+    `z` has the shape `(n, latents)`, `mu` and `log_var` `(clouds, latents)`; the result `(n,)`.
+    """
+    squares = np.square(z[:, np.newaxis] - mu) / np.exp(log_var)
+    log_q = -0.5 * np.sum(squares + log_var + np.log(2 * np.pi), axis=2)
+    return np.logaddexp.reduce(log_q, axis=1) - np.log(len(mu))
+
+
+def log_weights(vae, x, n_samples, seed=None, clouds=None):
     """log p(x, z) − log q(z | x) for `n_samples` draws of z from q: shape `(n, n_samples)`.
 
     `x` are flat pictures `(n, pixels)`. The mean over the draws estimates the ELBO in nats.
+    `clouds`: `(mu, log_var)` of a q of one's own; by default the encoder's.
     """
     sampling = Sampling(seed)
-    mu, log_var = vae.encoder(x)
+    mu, log_var = vae.encoder(x) if clouds is None else clouds
     results = []
     for _ in range(n_samples):
         z = sampling([mu, log_var])
@@ -745,6 +777,35 @@ def iwae_bound(log_w, k):
 
 
 # From notebooks/07_digit_generation.ipynb
+
+
+def build_writer_networks(hidden, latent, n_labels=0):
+    """Dense encoder and decoder for flat digits, with the SiLU layers `hidden`.
+
+    Without labels: encoder `x → [mu, log_var]`, decoder `z → x_hat`. With `n_labels` both take
+    a one-hot label as second input: `[x, y] → [mu, log_var]` and `[z, y] → x_hat`.
+    """
+    x, z, y = keras.Input((784,)), keras.Input((latent,)), keras.Input((n_labels,))
+    h, g = (layers.Concatenate()([part, y]) if n_labels else part for part in (x, z))
+    for size in hidden:
+        h = layers.Dense(size, activation="silu")(h)
+    for size in reversed(hidden):
+        g = layers.Dense(size, activation="silu")(g)
+    codes = [layers.Dense(latent, name="mu")(h), layers.Dense(latent, name="log_var")(h)]
+    pixels = layers.Dense(784, activation="sigmoid")(g)
+    encoder = keras.Model([x, y] if n_labels else x, codes, name="encoder")
+    return encoder, keras.Model([z, y] if n_labels else z, pixels, name="decoder")
+
+
+def draw_from_mixture(mixture, n, rng, temperature=1.0):
+    """`n` codes from a fitted mixture; the distances from the components' means are scaled by T.
+
+    `rng` is a NumPy generator. The codes come in random order, shape `(n, d)`.
+    """
+    component = rng.choice(len(mixture.weights_), size=n, p=mixture.weights_)
+    roots = np.linalg.cholesky(mixture.covariances_)[component]
+    noise = rng.normal(size=(n, roots.shape[-1]))
+    return mixture.means_[component] + temperature * np.einsum("nij,nj->ni", roots, noise)
 
 
 def inception_score(probabilities):
@@ -779,22 +840,13 @@ def frechet_distance(features, others):
     return float(max(np.square(a.mean(axis=0) - b.mean(axis=0)).sum() + spread, 0.0))
 
 
-def build_writer_networks(hidden, latent, n_labels=0):
-    """Dense encoder and decoder for flat digits, with the SiLU layers `hidden`.
+def variety(x, digits):
+    """Variance of the pixels of flat pictures within each digit: summed over pixels, mean over digits.
 
-    Without labels: encoder `x → [mu, log_var]`, decoder `z → x_hat`. With `n_labels` both take
-    a one-hot label as second input: `[x, y] → [mu, log_var]` and `[z, y] → x_hat`.
+    `digits` are the labels 0…9, shape `(n,)`. A digit that occurs less than twice counts as zero.
     """
-    x, z, y = keras.Input((784,)), keras.Input((latent,)), keras.Input((n_labels,))
-    h, g = (layers.Concatenate()([part, y]) if n_labels else part for part in (x, z))
-    for size in hidden:
-        h = layers.Dense(size, activation="silu")(h)
-    for size in reversed(hidden):
-        g = layers.Dense(size, activation="silu")(g)
-    codes = [layers.Dense(latent, name="mu")(h), layers.Dense(latent, name="log_var")(h)]
-    pixels = layers.Dense(784, activation="sigmoid")(g)
-    encoder = keras.Model([x, y] if n_labels else x, codes, name="encoder")
-    return encoder, keras.Model([z, y] if n_labels else z, pixels, name="decoder")
+    x, groups = np.asarray(x), [np.asarray(digits) == digit for digit in range(10)]
+    return float(np.mean([x[g].var(axis=0).sum() if g.sum() > 1 else 0.0 for g in groups]))
 
 
 @keras.saving.register_keras_serializable(package="course")
@@ -817,10 +869,40 @@ class ConditionalVAE(VAE):
         return self.add_up(pictures, x_hat, mu, log_var)
 
 
+def nearest(x, pool):
+    """For each flat picture, the row of the picture in `pool` with the smallest squared difference."""
+    half_norms = 0.5 * np.einsum("ij,ij->i", pool, pool)
+    parts = [x[start : start + 250] for start in range(0, len(x), 250)]  # limits peak memory
+    return np.concatenate([np.argmax(part @ pool.T - half_norms, axis=1) for part in parts])
+
+
+def fit_each_digit(codes, y):
+    """Mean `(10, d)` and symmetric root of the covariance `(10, d, d)` of the codes of each digit."""
+    means, roots = [], []
+    for digit in range(10):
+        values, vectors = np.linalg.eigh(np.cov(codes[y == digit], rowvar=False))
+        means.append(codes[y == digit].mean(axis=0))
+        roots.append((vectors * np.sqrt(np.maximum(values, 0))) @ vectors.T)
+    return np.stack(means), np.stack(roots)
+
+
+def with_fitted_prior(decoder, means, roots):
+    """Network from `[epsilon, y]` to pictures: `decoder` for the code z = m_y + C_y^½ epsilon."""
+    n_labels, latent = means.shape
+    epsilon, y = keras.Input((latent,)), keras.Input((n_labels,))
+    mean = layers.Dense(latent, use_bias=False, name="means")
+    root = layers.Dense(latent * latent, use_bias=False, name="roots")
+    spread = layers.Dot(axes=(2, 1))([layers.Reshape((latent, latent))(root(y)), epsilon])
+    model = keras.Model([epsilon, y], decoder([layers.Add()([mean(y), spread]), y]))
+    mean.set_weights([means])
+    root.set_weights([roots.reshape(n_labels, -1)])
+    return model
+
+
 def slant_degrees(x):
     """Slant of flat digits `(n, 784)` in degrees, from second moments; positive: to the right.
 
-    A picture sheared by that angle about its centre has no correlation of row and column.
+    A picture sheared by that angle about its center has no correlation of row and column.
     """
     x = np.asarray(x, "float64")
     x = x / np.maximum(x.sum(axis=1, keepdims=True), 1e-9)
@@ -836,11 +918,11 @@ def ink(x):
     return np.asarray(x).sum(axis=1)
 
 
-def write_digits(text, generator="digit_writer.keras", seed=None, temperature=0.8):
+def write_digits(text, generator="digit_writer.keras", seed=None, temperature=1.0):
     """Write a number in one handwriting: a picture `(28, 28 · length)` of pixels in [0, 1].
 
-    `generator` is the decoder of a `ConditionalVAE`, or the file that it was saved in. The
-    same `seed` gives the same hand; a lower `temperature` a more ordinary one.
+    `generator` is a network from `[noise, labels]` to digits, or the file that it was saved in.
+    The same `seed` gives the same hand; a lower `temperature` a more ordinary one.
     """
     text = str(text)
     if not text or not set(text) <= set("0123456789"):

@@ -1,10 +1,7 @@
 """Checks of the exercises of lesson 05."""
 
-import inspect
-
 import numpy as np
 
-from course_utils.backend import keras
 from course_utils.exercises.registry import register_exercise, require
 
 
@@ -15,28 +12,31 @@ def _squared_norm_by_differences(encode, x: np.ndarray) -> float:
 
 
 @register_exercise(
-    "05.linear",
+    "05.predict_weights",
     hints=(
-        "the derivative of output j with respect to input i is W[i, j]; square each, then sum over all, without a root.",
+        "two factors change: the squared weights, and the squared slopes h(1 − h). In which direction does each go?",
+        "the squared weights grow a hundredfold. Which share of the units still has a slope that is not nearly zero?",
     ),
 )
-def _linear(linear_squared_norm) -> None:
-    rng = np.random.default_rng(0)
-    for shape in ((2, 3), (5, 1), (4, 4)):
-        W, x = rng.normal(size=shape), rng.normal(size=shape[0])
-        answer = linear_squared_norm(W)
-        require(answer is not None, "the function returns nothing; it should return a number.")
-        require(np.ndim(answer) == 0, f"it should return one number; the result has the shape {np.shape(answer)}.")
-        expected = _squared_norm_by_differences(lambda x, W=W: x @ W + 1, x)
-        require(
-            np.isclose(answer, expected, rtol=1e-5),
-            f"for a kernel of shape {shape} it says {float(answer):.4f}, but moving the inputs one by one gives {expected:.4f}.",
-        )
+def _predict_weights(prediction) -> None:
+    require(
+        isinstance(prediction, (int, float)) and prediction >= 0, "expected a factor, a number that is not negative."
+    )
+    require(
+        prediction < 50,
+        f"a factor of {prediction} would be near the truth if the slopes stayed as they are; but many sigmoids saturate.",
+    )
+    require(
+        prediction > 1.5,
+        f"with a factor of {prediction} saturation would win over the larger weights; it does not, as some units stay near zero.",
+    )
 
 
 @register_exercise(
     "05.tanh",
     hints=(
+        "only the slope differs from the sigmoid's; what is the derivative of tanh, written with h itself?",
+        "tanh' = 1 − tanh². In the penalty the slope is squared, like the weights.",
         "row j of the Jacobian is the slope 1 − h_j² times column j of W; square both factors, sum over inputs and units.",
     ),
 )
@@ -59,50 +59,30 @@ def _tanh(tanh_penalty) -> None:
 
 
 @register_exercise(
-    "05.contraction",
+    "05.two_layers",
     hints=(
-        "v = keras.random.normal(ops.shape(x), seed=self.seed_generator); add the mean of estimate_squared_norm(self.encoder, "
-        "x, v), times the strength, with self.add_loss; return self.encoder(x).",
+        "by the chain rule the Jacobian is a product of matrices; which four, and in which order?",
+        "J = diag(z(1 − z)) · W2ᵀ · diag(h(1 − h)) · W1ᵀ, one such matrix per picture. Multiply first, square afterwards.",
+        "inner = (h(1 − h))[:, :, None] * W1.T has the shape (n, hidden, inputs); J = (z(1 − z))[:, :, None] * "
+        'np.einsum("hu,nhi->nui", W2, inner); then sum the squares over the last two axes.',
     ),
 )
-def _contraction(contraction) -> None:
-    require(
-        inspect.isclass(contraction) and issubclass(contraction, keras.layers.Layer),
-        "expected a class that inherits from keras.layers.Layer.",
-    )
+def _two_layers(two_layer_penalty) -> None:
     rng = np.random.default_rng(0)
-    kernel = rng.normal(size=(50, 40)).astype("float32")
-    encoder = keras.Sequential([keras.Input((50,)), keras.layers.Dense(40, use_bias=False)])
-    encoder.set_weights([kernel])
-    layer = contraction(encoder, 0.5)
-    x = rng.uniform(size=(400, 50)).astype("float32")
-    z = layer(x)
-    require(z is not None, "call returns nothing; it should return the codes.")
-    z = keras.ops.convert_to_numpy(z)
+    x, W1, W2 = rng.normal(size=(6, 4)), rng.normal(size=(4, 5)), rng.normal(size=(5, 3))
+
+    def sigmoid(a):
+        return 1 / (1 + np.exp(-a))
+
+    def encode(x):
+        return sigmoid(sigmoid(x @ W1 + 0.3) @ W2 - 0.2)
+
+    answer = two_layer_penalty(sigmoid(x @ W1 + 0.3), encode(x), W1, W2)
+    require(answer is not None, "the function returns nothing; it should return one number per picture.")
+    answer = np.asarray(answer)
+    require(answer.shape == (6,), f"6 pictures should give 6 numbers; the result has the shape {answer.shape}.")
+    expected = np.array([_squared_norm_by_differences(encode, one) for one in x])
     require(
-        z.shape == (400, 40) and np.allclose(z, x @ kernel, atol=1e-3),
-        "the layer should return encoder(x), undisturbed.",
-    )
-    require(len(layer.losses) == 1, f"one call should add one loss; there are {len(layer.losses)}.")
-    first = float(layer.losses[0])
-    # For a linear encoder the squared norm is the sum of the squared weights.
-    expected = 0.5 * float(np.square(kernel).sum())
-    require(
-        abs(first / expected - 1) < 0.1,
-        f"for a linear encoder the added loss should be near {expected:.0f}, strength times the sum of the squared weights; "
-        f"it is {first:.0f}. Are the directions normal, and is it a mean over the pictures?",
-    )
-    layer(x)
-    require(
-        float(layer.losses[-1]) != first,
-        "a second call gives exactly the same estimate: the direction should be fresh.",
-    )
-    inputs = keras.Input((50,))
-    model = keras.Model(inputs, layer(inputs))
-    model.compile(optimizer=keras.optimizers.SGD(1e-4), loss=lambda y, z: 0.0 * keras.ops.mean(z, axis=-1))
-    model.fit(x, x[:, :40], epochs=1, batch_size=100, verbose=0)
-    after = keras.ops.convert_to_numpy(encoder.weights[0])
-    require(
-        np.square(after).sum() < np.square(kernel).sum(),
-        "in training the penalty does not make the encoder's weights smaller: no gradient reaches them.",
+        np.allclose(answer, expected, rtol=1e-4),
+        f"for the first picture it says {answer[0]:.4f}, but moving the inputs one by one gives {expected[0]:.4f}.",
     )

@@ -5,32 +5,27 @@ import numpy as np
 from course_utils.backend import keras
 from course_utils.exercises.registry import register_exercise, require
 
+CHANGES = ("rises", "falls", "stays")
+
 
 @register_exercise(
-    "06.draw",
-    hints=("the standard deviation is exp(log_var / 2); multiply it by epsilon and add mu.",),
+    "06.halve",
+    hints=(
+        "take the three one by one: smaller noise at the decoder's input, a cloud that says more precisely where the code is, "
+        "and a sum that the training has made as small as it could.",
+        "look at the KL of one latent over σ: it contains −log σ, so halving σ costs log 2 = 0.69 nats where σ is small.",
+        "at the best σ, the first derivative of the sum is zero; away from it the sum can only grow.",
+    ),
 )
-def _draw(draw) -> None:
-    rng = np.random.default_rng(0)
-    mu, variance = np.array([[1.0, -2.0, 0.0]]), np.array([[4.0, 0.25, 1.0]])
-    epsilon = rng.normal(size=(100_000, 3))
-    z = draw(np.repeat(mu, len(epsilon), axis=0), np.repeat(np.log(variance), len(epsilon), axis=0), epsilon)
-    require(z is not None, "the function returns nothing; it should return the codes.")
-    z = np.asarray(z)
-    require(z.shape == epsilon.shape, f"expected codes of the shape {epsilon.shape}; the result has {z.shape}.")
+def _halve(prediction) -> None:
     require(
-        np.allclose(z.mean(axis=0), mu, atol=0.05),
-        f"the means of many draws should be {mu[0]}; they are {z.mean(axis=0).round(2)}.",
+        isinstance(prediction, (tuple, list)) and len(prediction) == 3 and all(word in CHANGES for word in prediction),
+        f"expected three words for reconstruction error, KL and sum, each one of {CHANGES}; it is {prediction!r}.",
     )
-    require(
-        np.allclose(z.var(axis=0), variance, rtol=0.05),
-        f"for log-variances {np.log(variance[0]).round(2)} the variances of many draws should be {variance[0]}; they are "
-        f"{z.var(axis=0).round(2)}.",
-    )
-    require(
-        np.allclose(z[:, 0] - 1, 2 * epsilon[:, 0]),
-        "the draws have the right spread, but do not use the given epsilon.",
-    )
+    reconstruction, kl, total = prediction
+    require(reconstruction == "falls", "the reconstruction error changes otherwise: what does noise do to details?")
+    require(kl == "rises", "the KL changes otherwise: is a smaller cloud nearer to the prior, or further away?")
+    require(total == "rises", "the sum changes otherwise: which σ had the training chosen?")
 
 
 def _kl_by_integration(mu: float, log_var: float, prior_mu: float, prior_log_var: float) -> float:
@@ -47,7 +42,11 @@ def _kl_by_integration(mu: float, log_var: float, prior_mu: float, prior_log_var
 
 @register_exercise(
     "06.kl_between",
-    hints=("per latent: half of (σ² + (μ − m)²) / s² − 1 + log s² − log σ²; then sum over the latents.",),
+    hints=(
+        "start from the mean of log q(z) − log p(z) over z drawn from q, for one latent.",
+        "the mean of (z − m)² over q is σ² + (μ − m)²; that of (z − μ)² is σ². Both are divided by the variance of their density.",
+        "per latent: half of (σ² + (μ − m)²) / s² − 1 + log s² − log σ²; then sum over the latents.",
+    ),
 )
 def _kl_between(kl_between) -> None:
     rng = np.random.default_rng(0)
@@ -68,6 +67,36 @@ def _kl_between(kl_between) -> None:
     )
 
 
+def _log_normalizer_by_integration(lam: float) -> float:
+    """Minus the logarithm of the integral of λ^x (1 − λ)^(1 − x) over [0, 1], by the midpoint rule."""
+    x = (np.arange(100_000) + 0.5) / 100_000
+    return float(-np.log(np.mean(lam**x * (1 - lam) ** (1 - x))))
+
+
+@register_exercise(
+    "06.log_normalizer",
+    hints=(
+        "C is the reciprocal of the integral, so that the density integrates to 1.",
+        "write the integrand as (1 − λ)·exp(a·x) with a = log λ − log(1 − λ), and integrate the exponential.",
+        "C(λ) = (log λ − log(1 − λ)) / (2λ − 1), and C(½) = 2; use np.where near ½, with a harmless λ in the other branch.",
+    ),
+)
+def _log_normalizer(log_normalizer) -> None:
+    lam = np.array([0.01, 0.2, 0.5, 0.5 + 1e-9, 0.7, 0.999])
+    with np.errstate(all="ignore"):
+        answer = log_normalizer(lam)
+    require(answer is not None, "the function returns nothing; it should return log C for each λ.")
+    answer = np.asarray(answer)
+    require(answer.shape == lam.shape, f"6 values of λ should give 6 numbers; the result has the shape {answer.shape}.")
+    require(bool(np.isfinite(answer).all()), f"at λ = {lam[~np.isfinite(answer)][:1]} the result is not a number.")
+    expected = np.array([_log_normalizer_by_integration(value) for value in lam])
+    wrong = int(np.abs(answer - expected).argmax())
+    require(
+        np.allclose(answer, expected, atol=1e-3),
+        f"at λ = {lam[wrong]:.3f} it says {answer[wrong]:.4f}, but integrating gives {expected[wrong]:.4f}.",
+    )
+
+
 def _kinds(model) -> set[str]:
     """Names of the classes of all layers in a model, those of nested models too."""
     return {type(layer).__name__ for layer in model._flatten_layers(include_self=False)}
@@ -76,6 +105,8 @@ def _kinds(model) -> set[str]:
 @register_exercise(
     "06.convolutional",
     hints=(
+        "the encoder goes 28 → 14 → 7 by strides, and ends in two dense layers side by side; the decoder goes 7 → 14 → 28.",
+        "μ and log σ² must be able to have either sign, and pixels lie in [0, 1]: which layers have which activation?",
         "encoder: Reshape((28, 28, 1)), two Conv2D with strides=2, Flatten, two Dense(latent) without activation; decoder: "
         "Dense(7 * 7 * 32), Reshape((7, 7, 32)), two Conv2DTranspose with strides=2, the last with one channel and a sigmoid, Flatten.",
     ),

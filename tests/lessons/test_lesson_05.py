@@ -6,6 +6,7 @@ import pytest
 from course_utils.backend import keras
 from course_utils.lessons import (
     ContractiveDense,
+    build_one_layer_autoencoder,
     contractive_penalty,
     estimate_squared_norm,
     jacobian_by_autodiff,
@@ -94,6 +95,50 @@ def test_layer_adds_strength_times_the_mean(layer, x):
     assert added_loss(layer, x) == pytest.approx(0.3 * squared_norms(x, *numbers(layer)).mean(), rel=1e-4)
 
 
+def test_relative_penalty_is_divided_by_the_spread(layer, x):
+    layer.relative = True
+    spread = np.var(encode(x, *numbers(layer)), axis=0).sum()
+    assert added_loss(layer, x) == pytest.approx(0.3 * squared_norms(x, *numbers(layer)).mean() / spread, rel=1e-4)
+
+
+def test_relative_penalty_gains_nothing_by_smaller_codes(rng, x):
+    """Near zero a sigmoid is linear, so that weights of a tenth shrink norm and spread alike."""
+    kernel = 0.05 * rng.normal(size=(INPUTS, UNITS))
+    losses = {}
+    for relative in (False, True):
+        for scale in (1, 0.1):
+            layer = ContractiveDense(UNITS, strength=1.0, relative=relative)
+            layer.build((None, INPUTS))
+            layer.set_weights([scale * kernel, np.zeros(UNITS)])
+            losses[relative, scale] = added_loss(layer, x)
+    assert losses[False, 0.1] == pytest.approx(losses[False, 1] / 100, rel=0.02)
+    assert losses[True, 0.1] == pytest.approx(losses[True, 1], rel=0.02)
+
+
+def test_penalty_of_many_networks_at_once(layer, x):
+    kernel = keras.ops.convert_to_tensor(layer.kernel)
+    h = layer(x)
+    both = contractive_penalty(keras.ops.stack([h, h]), keras.ops.stack([kernel, 2 * kernel]))
+    one = keras.ops.convert_to_numpy(contractive_penalty(h, kernel))
+    assert keras.ops.convert_to_numpy(both) == pytest.approx(np.stack([one, 4 * one]), rel=1e-5)
+
+
+def test_autoencoder_subtracts_the_mean_image(rng):
+    mean = rng.uniform(size=784).astype("float32")
+    model, encoder = build_one_layer_autoencoder(ContractiveDense(3), mean)
+    assert keras.ops.convert_to_numpy(encoder(mean[np.newaxis])) == pytest.approx(0.5, abs=1e-4)
+    assert model.output_shape == (None, 784)
+
+
+def test_disturbance_is_for_training_only_and_not_in_the_encoder(rng):
+    mean, x = np.zeros(784, "float32"), rng.uniform(size=(2, 784)).astype("float32")
+    model, encoder = build_one_layer_autoencoder(ContractiveDense(3), mean, keras.layers.GaussianNoise(0.5))
+    clean = keras.ops.convert_to_numpy(encoder(x, training=True))
+    assert clean == pytest.approx(keras.ops.convert_to_numpy(encoder(x)))
+    predicted, trained = (keras.ops.convert_to_numpy(model(x, training=training)) for training in (False, True))
+    assert np.abs(predicted - trained).max() > 1e-3
+
+
 def test_layer_without_strength_adds_nothing(x):
     layer = ContractiveDense(UNITS)
     layer(x)
@@ -127,9 +172,11 @@ def test_gradient_reaches_kernel_and_bias(layer, x):
 
 
 def test_layer_is_saved_with_its_strength(layer, x, tmp_path):
+    layer.relative = True
     model = keras.Sequential([keras.Input((INPUTS,)), layer])
     model.save(tmp_path / "model.keras")
     loaded = keras.saving.load_model(tmp_path / "model.keras")
+    assert loaded.layers[-1].relative
     assert added_loss(loaded.layers[-1], x) == pytest.approx(added_loss(layer, x), rel=1e-6)
 
 
@@ -139,6 +186,13 @@ def test_estimator_is_exact_for_a_linear_encoder_and_one_direction(rng, x):
     estimate = keras.ops.convert_to_numpy(estimate_squared_norm(lambda x: keras.ops.matmul(x, kernel), x, v, 1.0))
     assert estimate.shape == (5,)
     assert estimate == pytest.approx(np.square(v @ kernel).sum(axis=1), rel=1e-3)
+
+
+def test_estimator_steps_both_ways(x):
+    """The symmetric difference has no error of the order ε: it is exact for a square, and a one-sided one is not."""
+    v = np.ones_like(x)
+    estimate = keras.ops.convert_to_numpy(estimate_squared_norm(keras.ops.square, x, v, 0.5))
+    assert estimate == pytest.approx(np.square(2 * x).sum(axis=1), rel=1e-4)
 
 
 def test_mean_of_the_estimator_is_the_squared_norm(layer, rng, x):

@@ -13,8 +13,11 @@ from course_utils.lessons import (
     build_vae_networks,
     iwae_bound,
     kl_to_standard_normal,
+    log_aggregate,
     log_weights,
 )
+from tools.author import stacked_vaes
+from tools.author.stacked_vaes import Kind, StackedVAEs, autoencoder, chosen_networks, measure_stack, train_stack
 
 PIXELS, LATENTS = 12, 3
 
@@ -131,6 +134,15 @@ def test_networks_have_the_layers_asked_for():
     assert decoder(mu).shape == (5, 784)
     assert encoder.count_params() == 784 * 30 + 30 + 30 * 20 + 20 + 2 * (20 * 4 + 4)
     assert decoder.count_params() == 4 * 20 + 20 + 20 * 30 + 30 + 30 * 784 + 784
+
+
+def test_networks_have_the_activation_asked_for(x):
+    sizes = ([30, 20], 4, PIXELS)
+    smooth, plain = build_vae_networks(*sizes, activation="silu"), build_vae_networks(*sizes)
+    for same, other in zip(plain, smooth, strict=True):
+        other.set_weights(same.get_weights())
+    assert np.abs(numbers(smooth[0](x)[0]) - numbers(plain[0](x)[0])).max() > 1e-3
+    assert plain[1].layers[0].activation is keras.activations.relu
 
 
 def test_networks_start_with_small_clouds_and_can_give_any_sign(rng, x):
@@ -278,3 +290,141 @@ def test_bound_of_weights_known_by_hand():
 def test_bound_refuses_groups_that_do_not_fit():
     with pytest.raises(ValueError, match="10 samples"):
         iwae_bound(np.zeros((2, 10)), 4)
+
+
+def test_weights_of_own_clouds(rng, x):
+    """Clouds of one's own take the place of the encoder's, and a cloud far away from the posterior has a lower ELBO."""
+    vae = VAE(*networks(rng))
+    clouds = vae.encoder(x)
+    assert log_weights(vae, x, 3, seed=4, clouds=clouds) == pytest.approx(log_weights(vae, x, 3, seed=4))
+    far = log_weights(vae, x, 50, seed=4, clouds=(clouds[0] + 9.0, clouds[1]))
+    assert far.mean() < log_weights(vae, x, 50, seed=4).mean() - 10
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The aggregate posterior
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def test_aggregate_is_the_mean_of_the_clouds_densities(rng):
+    z, mu, log_var = rng.normal(size=(5, 2)), rng.normal(size=(9, 2)), rng.normal(size=(9, 2))
+    densities = norm.pdf(z[:, np.newaxis], mu, np.exp(log_var / 2)).prod(axis=2)
+    assert log_aggregate(z, mu, log_var) == pytest.approx(np.log(densities.mean(axis=1)))
+
+
+def test_aggregate_of_the_prior_is_the_prior(rng):
+    z = rng.normal(size=(6, 3))
+    assert log_aggregate(z, np.zeros((4, 3)), np.zeros((4, 3))) == pytest.approx(norm.logpdf(z).sum(axis=1))
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Networks that learn at the same time, for the stored curves
+# ---------------------------------------------------------------------------------------------------------------------
+
+KINDS = [Kind(0.001), autoencoder(0.001), Kind(0.001, beta=2.0, free_nats=0.5)]
+
+
+@pytest.fixture
+def stack(x):
+    keras.utils.set_random_seed(0)
+    return StackedVAEs(KINDS, 2, x, hidden=[9], latent=LATENTS)
+
+
+def same_vae(stack, place, beta):
+    """The network of a stack as a model of the lesson."""
+    encoder, decoder = build_vae_networks([9], LATENTS, PIXELS, activation="silu")
+
+    def of(layer):
+        return [numbers(layer.kernel)[place], numbers(layer.bias)[place, 0]]
+
+    hidden, last = stack.encoder_layers[0], stack.decoder_layers[0]
+    encoder.set_weights([*of(hidden), *of(stack.mu_layer), *of(stack.log_var_layer)])
+    decoder.set_weights([*of(last), *of(stack.logits_layer)])
+    return VAE(encoder, decoder, beta=beta)
+
+
+def test_each_network_of_a_stack_is_a_vae_of_the_lesson(stack, x):
+    stack.log_var_layer.bias.assign(stack.log_var_layer.bias - 57)  # hardly any noise
+    results = measure_stack(stack, x, batch_size=3)
+    for place in range(6):
+        result, vae = results[place // 3][place % 3], same_vae(stack, place, 1.0)
+        vae.compile()
+        expected = vae.evaluate(x, verbose=0, return_dict=True)
+        assert result["distortion"] == pytest.approx(expected["reconstruction"], rel=1e-4)
+        assert result["rate"] == pytest.approx(expected["kl"], rel=1e-4)
+        assert result["mse"] == pytest.approx(np.mean((x - vae.predict(x, verbose=0)) ** 2), rel=1e-4)
+
+
+def test_loss_of_a_stack_adds_up_each_networks_own(stack, x):
+    stack.log_var_layer.bias.assign(stack.log_var_layer.bias - 57)
+    rows = np.stack([np.arange(7), np.arange(7)[::-1]], axis=1).astype("int32")  # each seed in its own order
+    expected = 0
+    for place in range(6):
+        vae = same_vae(stack, place, 1.0)
+        mu, log_var = (numbers(part) for part in vae.encoder(x))
+        kl = (mu**2 + np.exp(log_var) - 1 - log_var).mean(axis=0) / 2
+        kind = KINDS[place % 3]
+        expected += PIXELS * bce(x, vae.predict(x, verbose=0)) + kind.beta * np.maximum(kl, kind.free_nats).sum()
+    assert float(stack.compute_loss(rows)) == pytest.approx(expected, rel=1e-4)
+
+
+def test_chosen_networks_keep_their_weights(stack, x):
+    few = chosen_networks(stack, 2, LATENTS)
+    mu = numbers(stack.encode(x[np.newaxis])[0])
+    assert numbers(few.encode(x[np.newaxis])[0]) == pytest.approx(mu[[2, 5]], rel=1e-5)
+
+
+@pytest.mark.slow
+def test_networks_in_a_stack_learn_and_weights_of_zero_switch_their_part_off(rng):
+    keras.utils.set_random_seed(0)
+    x = np.repeat(rng.integers(0, 2, size=(4, PIXELS)), 50, axis=0).astype("float32")
+    kinds = [Kind(0.02), autoencoder(0.02), Kind(0.02, beta=1000.0), Kind(0.0)]
+    model = train_stack(kinds, 2, x, hidden=[16], latent=2, epochs=20, batch_size=20)
+    for vae, plain, silent, untrained in measure_stack(model, x):
+        assert plain["bce"] < vae["bce"] < untrained["bce"]
+        assert vae["distortion"] + vae["rate"] < 0.9 * silent["distortion"]
+        assert silent["rate"] < 0.05
+
+
+def test_rates_and_weights_are_compared_on_validation_digits(monkeypatch):
+    seen = []
+    result = dict.fromkeys(("distortion", "rate", "active", "sigma", "mse", "bce"), 1.0)
+
+    def training(kinds, n_seeds, x, **settings):
+        seen.append(("trained", len(x), len(kinds), settings["epochs"]))
+        return [[result] * len(kinds)] * n_seeds
+
+    def score(results, x):
+        seen.append(("scored", len(x)))
+        return results
+
+    curve = {"x": list(stacked_vaes.RATES), "mean": {"VAE, −ELBO": [3, 2, 1, 2, 3]}}
+    replacements = {"train_stack": training, "measure_stack": score, "load_curve": lambda name: curve}
+    for name, replacement in replacements.items():
+        monkeypatch.setattr(stacked_vaes, name, replacement)
+    for name in ("_rated", "_betas"):  # without what they remember
+        monkeypatch.setattr(stacked_vaes, name, getattr(stacked_vaes, name).__wrapped__)
+    keras.utils.set_random_seed(3)
+    assert stacked_vaes.rate_results(0.002)["VAE, −ELBO"] == 2
+    keras.utils.set_random_seed(8)
+    assert stacked_vaes.beta_results(5.0)["−ELBO, free bits"] == 2
+    expected = [("trained", 55_000, 10, 60), ("scored", 5_000), ("trained", 55_000, 18, 40), ("scored", 5_000)]
+    assert seen == expected
+
+
+def test_only_the_autoencoder_of_a_stack_is_free_of_noise(stack, x):
+    mu, log_var = (numbers(part) for part in stack.encode(x[np.newaxis]))
+    noise = np.abs(numbers(stack.draw(mu, log_var)) - mu).max(axis=(1, 2))
+    assert noise[[1, 4]] == pytest.approx(0)
+    assert noise[[0, 2, 3, 5]].min() > 0.1
+
+
+@pytest.mark.slow
+def test_fewer_gaussians_than_groups_of_codes_leave_gaps_filled(rng):
+    """Draws from a mixture come from where the codes are, if it has a Gaussian for each group."""
+    codes = np.concatenate([rng.normal(center, 0.1, size=(300, 2)) for center in (-4, 0, 4)])
+    for n_components, share in [(1, 0.2), (3, 0.0)]:
+        drawn = stacked_vaes._draw_from_mixture(codes, n_components, 500, seed=0)
+        in_a_gap = np.abs(np.abs(drawn[:, 0]) - 2) < 1
+        assert in_a_gap.mean() >= share
+        assert in_a_gap.mean() <= share + 0.4

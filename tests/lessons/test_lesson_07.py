@@ -6,19 +6,26 @@ from scipy.linalg import sqrtm
 from scipy.ndimage import shift
 from scipy.stats import entropy
 from skimage.transform import AffineTransform, warp
+from sklearn.mixture import GaussianMixture
 
 from course_utils.backend import keras
 from course_utils.lessons import (
     ConditionalVAE,
     build_writer_networks,
+    draw_from_mixture,
+    fit_each_digit,
     frechet_distance,
     inception_score,
     ink,
+    nearest,
     slant_degrees,
+    variety,
+    with_fitted_prior,
     write_digits,
 )
 from course_utils.training import train
 from tests.processes import run_python
+from tools.shared.notebook_files import code_cells, lesson_path, read_notebook
 
 
 @pytest.fixture
@@ -118,6 +125,111 @@ def test_one_feature_is_enough(rng):
 def test_sets_that_cannot_be_compared_are_refused(shapes):
     with pytest.raises(ValueError, match="same d"):
         frechet_distance(*(np.zeros(shape) for shape in shapes))
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Variety, and codes from fitted distributions
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def test_variety_is_the_variance_within_each_digit_and_not_between_them(rng):
+    digits = np.arange(5000) % 10
+    x = digits[:, np.newaxis] + rng.normal(size=(5000, 7)) * np.arange(7)
+    assert variety(x, digits) == pytest.approx(sum(n**2 for n in range(7)), rel=0.05)
+    assert variety(digits[:, np.newaxis] * np.ones(7), digits) == 0  # a rubber stamp
+
+
+def test_a_digit_that_is_missing_or_occurs_once_has_no_variety(rng, recwarn):
+    digits = np.array([0] * 100 + [1])
+    x = rng.normal(size=(101, 3))
+    assert variety(x, digits) == pytest.approx(x[:100].var(axis=0).sum() / 10)
+    assert len(recwarn) == 0
+
+
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 2.0])
+def test_codes_of_a_mixture_have_its_mean_and_the_temperature_scales_the_components(rng, temperature):
+    centers = np.array([[-10.0, 0], [10, 0], [10, 0]])
+    data = centers[rng.integers(3, size=3000)] + rng.normal(size=(3000, 2)) @ np.array([[1, 0.5], [0, 2]])
+    mixture = GaussianMixture(2, random_state=0).fit(data)
+    z = draw_from_mixture(mixture, 20_000, rng, temperature)
+    right = z[:, 0] > 0
+    assert np.mean(right) == pytest.approx(2 / 3, abs=0.03)
+    for part in (right, ~right):
+        component = mixture.predict(z[part][:1])[0]
+        np.testing.assert_allclose(z[part].mean(axis=0), mixture.means_[component], atol=0.15 * temperature)
+        np.testing.assert_allclose(np.cov(z[part].T) / temperature**2, mixture.covariances_[component], atol=0.25)
+    assert 0.5 < np.mean(right[:100]) < 0.8  # not sorted by component
+
+
+def test_one_component_is_a_normal_distribution(rng):
+    data = rng.normal(size=(5000, 3)) @ rng.normal(size=(3, 3)) + 4
+    z = draw_from_mixture(GaussianMixture(1).fit(data), 50_000, rng)
+    np.testing.assert_allclose(z.mean(axis=0), data.mean(axis=0), atol=0.1)
+    np.testing.assert_allclose(np.cov(z.T), np.cov(data.T), rtol=0.05, atol=0.1)
+
+
+def test_the_temperature_is_chosen_on_validation_digits():
+    cells = {cell.id: cell.source for cell in code_cells(read_notebook(lesson_path("07")))}
+    lines = {
+        "G: validation Fréchet": [3.0, 1.0, 2.0],
+        "G: Fréchet": [3.0, 2.0, 1.0],
+        "G: inception score": [9.0, 8.0, 7.0],
+    }
+    curve = {"x": [0.5, 1.0, 2.0], "mean": lines, "seeds": 8, "settings": {"epochs": 1, "pictures": 1}}
+    namespace = {"np": np, "load_curve": lambda name: curve}
+    exec(cells["temperature-curves"], namespace)
+    assert namespace["best_temperature"]("G") == 1.0
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The nearest picture
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def test_the_nearest_picture_is_that_of_all_pairs(rng):
+    x, pool = rng.uniform(size=(600, 12)), rng.uniform(size=(90, 12))
+    expected = np.square(x[:, np.newaxis] - pool).sum(axis=2).argmin(axis=1)
+    np.testing.assert_array_equal(nearest(x, pool), expected)
+
+
+def test_a_copy_is_nearest_to_its_original_even_among_brighter_pictures(rng):
+    pool = rng.uniform(size=(50, 784)).astype("float32") * np.linspace(0.2, 1, 50, dtype="float32")[:, np.newaxis]
+    np.testing.assert_array_equal(nearest(pool[5:20], pool), np.arange(5, 20))
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# A prior for each digit, inside the network
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def codes_with_labels(rng, n=4000):
+    y = rng.integers(10, size=n)
+    return rng.normal(size=(n, 2)) @ np.array([[1, 0.8], [0, 0.3]]) * (1 + y[:, np.newaxis]) + y[:, np.newaxis], y
+
+
+def test_mean_and_root_of_each_digit(rng):
+    codes, y = codes_with_labels(rng)
+    means, roots = fit_each_digit(codes, y)
+    for digit in range(10):
+        part = codes[y == digit]
+        np.testing.assert_allclose(means[digit], part.mean(axis=0))
+        np.testing.assert_allclose(roots[digit] @ roots[digit], np.cov(part.T), atol=1e-10)
+        np.testing.assert_allclose(roots[digit], roots[digit].T, atol=1e-10)
+
+
+def test_the_fitted_prior_is_part_of_the_network_and_of_its_file(rng, tmp_path):
+    decoder = small_cvae().decoder
+    means, roots = fit_each_digit(*codes_with_labels(rng))
+    writer = with_fitted_prior(decoder, means, roots)
+    y = rng.integers(10, size=30)
+    epsilon = rng.normal(size=(30, 2)).astype("float32")
+    z = means[y] + np.einsum("nij,nj->ni", roots[y], epsilon)
+    expected = decoder.predict([z.astype("float32"), np.eye(10)[y]], verbose=0)
+    inputs = [epsilon, np.eye(10, dtype="float32")[y]]
+    np.testing.assert_allclose(writer.predict(inputs, verbose=0), expected, atol=1e-5)
+    writer.save(tmp_path / "writer.keras")
+    loaded = keras.models.load_model(tmp_path / "writer.keras")
+    np.testing.assert_allclose(loaded.predict(inputs, verbose=0), expected, atol=1e-5)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -301,6 +413,11 @@ def test_the_seed_is_the_hand():
     np.testing.assert_array_equal(one, same)
     assert not np.allclose(one, other)
     assert not np.allclose(write_digits("3", decoder), write_digits("3", decoder))
+
+
+def test_the_temperature_is_one_unless_another_is_given():
+    decoder = small_cvae().decoder
+    np.testing.assert_array_equal(write_digits("3", decoder, seed=1), write_digits("3", decoder, seed=1, temperature=1))
 
 
 def test_temperature_zero_writes_the_middle_of_all_hands():

@@ -26,6 +26,7 @@ from course_utils.evaluation import bce, build_judge, judge_accuracy, load_judge
 from course_utils.lessons import (
     VAE,
     AnyGaussianNoise,
+    ConditionalVAE,
     GaussianNoise,
     build_autoencoder,
     build_conv_autoencoder,
@@ -36,6 +37,7 @@ from course_utils.lessons import (
     build_unet,
     build_upscaler,
     build_vae_networks,
+    build_writer_networks,
     downscale,
     noisy_copy,
     stroke_windows,
@@ -45,6 +47,7 @@ from course_utils.pretrained import PRETRAINED_FOLDER, pretrained_names
 from course_utils.training import train
 from tools.author import sparse_grid
 from tools.author.sparse_grid import N_PARTS
+from tools.author.stacked_writers import judged
 from tools.shared.machine import machine_and_versions
 from tools.shared.notebook_files import ROOT, replace_file
 
@@ -150,6 +153,21 @@ def _noisy_reading(model: keras.Model) -> dict[str, float]:
     return {f"{label}.accuracy": round(judge_accuracy(model.layers[-1], x, y_test), 4) for label, x in noisy.items()}
 
 
+def _pictures_with_labels() -> tuple[list[np.ndarray]]:
+    (x_train, y_train), _, _ = load_mnist(flat=True)
+    return ([x_train, np.eye(10, dtype="float32")[y_train]],)
+
+
+def _written(writer: ConditionalVAE) -> dict[str, float]:
+    """−ELBO of the test digits, and what the judge says about digits whose codes come from N(0, I)."""
+    _, _, (x_test, y_test) = load_mnist(flat=True)
+    parts = writer.evaluate([x_test, np.eye(10)[y_test]], batch_size=1000, verbose=0, return_dict=True)
+    latent, wanted = writer.decoder.input_shape[0][-1], np.arange(10_000) % 10
+    results = judged(writer.decoder, np.random.default_rng(0).normal(size=(10_000, latent)), wanted)
+    figures = {"test_nelbo": parts["reconstruction"] + parts["kl"], "test_kl": parts["kl"], **results}
+    return {name: round(float(value), 4) for name, value in figures.items() if "validation" not in name}
+
+
 RECIPES = {
     "01.two": Recipe(
         build=lambda: build_autoencoder([784, 128, 32, 2], code_activation="linear")[0],
@@ -186,7 +204,7 @@ RECIPES = {
         build=lambda: build_unet(AnyGaussianNoise(STRONGEST_NOISE)),
         sizes={"strongest noise": STRONGEST_NOISE},
         data=lambda: 2 * flat_digits(),
-        training={"loss": "binary_crossentropy", "epochs": 4, "batch_size": 100, "learning_rate": 3e-3},
+        training={"loss": "binary_crossentropy", "epochs": 24, "batch_size": 100, "learning_rate": 3e-3},
         figures=_restoration,
     ),
     "03.noisy_judge": Recipe(
@@ -218,10 +236,17 @@ RECIPES = {
         figures=_wavelengths,
     ),
     "06.vae20": Recipe(
-        build=lambda: VAE(*build_vae_networks(hidden=(512, 256), latent=20)),
-        sizes={"hidden": (512, 256), "latent": 20},
-        training={"epochs": 80, "batch_size": 200, "learning_rate": 3e-3},
+        build=lambda: VAE(*build_vae_networks(hidden=(400, 200), latent=20, activation="silu")),
+        sizes={"hidden": (400, 200), "latent": 20, "activation": "silu"},
+        training={"epochs": 120, "batch_size": 200, "learning_rate": 3e-3},
         figures=_nelbo,
+    ),
+    "07.writer": Recipe(
+        build=lambda: ConditionalVAE(*build_writer_networks([480, 240], latent=16, n_labels=10), beta=0.5),
+        data=_pictures_with_labels,
+        sizes={"hidden": (480, 240), "latent": 16, "labels": 10, "beta": 0.5},
+        training={"epochs": 120, "batch_size": 200, "learning_rate": 3e-3},
+        figures=_written,
     ),
 }
 

@@ -35,7 +35,7 @@ from course_utils.lessons import (
 )
 from course_utils.pretrained import CURVE_FOLDER, load_curve
 from course_utils.training import TrainingError, compile_for_training, train, warm_up_and_cosine
-from tools.author import sparse_grid
+from tools.author import sparse_grid, stacked_vaes, stacked_writers, strengths
 from tools.author.pretrain import flat_digits
 from tools.shared.machine import machine_and_versions
 from tools.shared.notebook_files import ROOT, replace_file
@@ -95,7 +95,7 @@ def _of_this_seed(train_all: Callable[[int], dict], x: float) -> dict[str, float
 
 
 # Lesson 02: networks with codes of 128 numbers, from and to pictures `(28, 28, 1)`, trained as in the lesson.
-CODE_128 = {"code": 128, "epochs": 2, "batch_size": 64, "schedule": "warm-up and cosine"}
+CODE_128 = {"code": 128, "epochs": 6, "batch_size": 64, "schedule": "warm-up and cosine"}
 CODE_128_RATES = (0.008, 0.016, 0.032, 0.064)
 MOVED = 4  # pixels
 SHIFTS = range(MOVED + 1)
@@ -205,11 +205,11 @@ def _fit_denoisers(networks: list, epochs: int, settings: dict) -> None:
 CODE_AND_TASK = {
     "network": [784, 400, "size", 400, 784],
     "noise": 0.5,
-    "digits": 20_000,
+    "digits": 55_000,
     "batch_size": 100,
     "highest rate": 0.002,
 }
-CODE_AND_TASK_EPOCHS = {"": 12, ", a third of the epochs": 4}
+CODE_AND_TASK_EPOCHS = {"": 30, ", a third of the epochs": 10}
 CODE_AND_TASK_SIZES = (8, 32, 800)
 MOVES = (0.0, 0.25, 0.5, 0.75, 1.0)
 
@@ -246,26 +246,58 @@ def _code_and_task(seed: int) -> dict[int, dict[str, float]]:
 
 SWEEPS: dict[str, Sweep] = {
     "01.patience": Sweep(
-        x=(1, 3, 10, 30), measure=_patience, settings={**PATIENCE, "highest rate of the cosine": HIGHEST}, seeds=3
+        x=(1, 3, 10, 30), measure=_patience, settings={**PATIENCE, "highest rate of the cosine": HIGHEST}
     ),
-    "01.code_size": Sweep(x=(2, 4, 8, 16, 32, 64), measure=_code_size, settings=CODE_SIZE, seeds=3),
-    "02.rates": Sweep(x=CODE_128_RATES, measure=_rates, settings={**CODE_128, "scored": "validation MSE"}, seeds=2),
+    "01.code_size": Sweep(x=(2, 4, 8, 16, 32, 64), measure=_code_size, settings=CODE_SIZE),
+    "02.rates": Sweep(x=CODE_128_RATES, measure=_rates, settings={**CODE_128, "scored": "validation MSE"}, seeds=3),
     "02.shift": Sweep(x=(0, MOVED), measure=_shift, settings={**CODE_128, "rates": "the best of 02.rates"}),
     "02.few_digits": Sweep(
         x=(100,),
         measure=_few_digits,
         settings={**CODE_128, "rates": "the best of 02.rates", "scored": "lowest validation MSE of ten on the way"},
-        seeds=3,
     ),
     "03.code_and_task": Sweep(
         x=CODE_AND_TASK_SIZES,
         measure=lambda size: _of_this_seed(_code_and_task, size),
         settings={**CODE_AND_TASK, "epochs": CODE_AND_TASK_EPOCHS},
-        seeds=2,
     ),
     "04.rates": Sweep(x=(1,), measure=sparse_grid.measure_rates, settings=sparse_grid.LIVE, seeds=2),
     "04.tradeoff": Sweep(x=(1,), measure=sparse_grid.measure_tradeoff, settings=sparse_grid.TRADEOFF, seeds=2),
     "04.overfit": Sweep(x=(1000,), measure=sparse_grid.measure_overfitting, settings=sparse_grid.OVERFIT, seeds=3),
+    "05.strengths": Sweep(
+        x=tuple(range(len(strengths.STRENGTHS["contractive"]))),
+        measure=lambda position: _of_this_seed(strengths.measure_strengths, position),
+        settings=strengths.SETTINGS,
+    ),
+    "06.rates": Sweep(
+        x=stacked_vaes.RATES,
+        measure=lambda rate: _of_this_seed(stacked_vaes.measure_rates, rate),
+        settings=stacked_vaes.RATES_SETTINGS,
+        seeds=8,
+    ),
+    "06.generators": Sweep(
+        x=stacked_vaes.COMPONENTS,
+        measure=lambda n_components: _of_this_seed(stacked_vaes.measure_generators, n_components),
+        settings=stacked_vaes.GENERATORS_SETTINGS,
+    ),
+    "06.beta": Sweep(
+        x=stacked_vaes.BETAS,
+        measure=lambda beta: _of_this_seed(stacked_vaes.measure_betas, beta),
+        settings=stacked_vaes.BETA_SETTINGS,
+        seeds=8,
+    ),
+    "07.temperature": Sweep(
+        x=stacked_writers.TEMPERATURES,
+        measure=lambda t: _of_this_seed(stacked_writers.measure_temperatures, t),
+        settings={**stacked_writers.SETTINGS, **stacked_writers.JUDGED},
+        seeds=8,
+    ),
+    "07.beta": Sweep(
+        x=stacked_writers.BETAS,
+        measure=lambda beta: _of_this_seed(stacked_writers.measure_betas, beta),
+        settings={**stacked_writers.SETTINGS, **stacked_writers.JUDGED},
+        seeds=8,
+    ),
 }
 
 
