@@ -211,7 +211,7 @@ RECIPES = {
         build=_noisy_judge,
         sizes={"strongest noise": STRONGEST_NOISE},
         data=_digits_and_labels,
-        training={"loss": "sparse_categorical_crossentropy", "epochs": 5, "batch_size": 125, "learning_rate": 4e-3},
+        training={"loss": "sparse_categorical_crossentropy", "epochs": 24, "batch_size": 125, "learning_rate": 4e-3},
         figures=_noisy_reading,
     ),
     "04.strokes": Recipe(
