@@ -250,6 +250,7 @@ def _in_chunks(function: Callable, array: np.ndarray, size: int = 1000) -> np.nd
 
 def _mixture(codes: np.ndarray, n_components: int, n: int, seed: int) -> np.ndarray:
     """`n` codes of a mixture of Gaussians that was fitted to `codes`."""
+    codes = codes.astype("float64")
     scale = codes.std(axis=0) + 1e-6
     mixture = GaussianMixture(n_components, max_iter=50, reg_covar=1e-4, random_state=seed % 2**31)
     return (mixture.fit(codes / scale).sample(n)[0] * scale).astype("float32")
