@@ -23,7 +23,7 @@ def folder(tmp_path, monkeypatch):
 
 
 def vae20():
-    return VAE(*build_vae_networks([512, 256], latent=20))
+    return VAE(*build_vae_networks([400, 200], 20, activation="silu"))
 
 
 def test_the_vae_with_20_latents_reaches_what_was_stored_and_what_the_course_promises():
@@ -99,5 +99,5 @@ def test_an_unknown_name_is_refused_with_the_known_ones():
 
 def test_a_model_of_other_layers_is_refused_with_both_shapes():
     model = keras.Sequential([keras.Input((784,)), keras.layers.Dense(3)])
-    with pytest.raises(PretrainedError, match=r"\(784, 512\).*this model has \[\(784, 3\), \(3,\)\]: build it"):
+    with pytest.raises(PretrainedError, match=r"\(784, 400\).*this model has \[\(784, 3\), \(3,\)\]: build it"):
         load_pretrained("06.vae20", model)
