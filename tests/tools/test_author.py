@@ -15,6 +15,7 @@ from PIL import Image
 from tests.notebooks import notebook_rules as rules
 from tests.notebooks.sample import ALT, CAPTION, code, markdown
 from tools.author import execute, export_html, export_lessons, stamp
+from tools.shared.mathml import FormulaError, to_mathml
 from tools.shared.notebook_files import has_tag, notebook_text, read_notebook, replace_file, ruff_format
 
 ADDRESS, VERSION = "https://github.com/someone/autoencoder-course", "1.2.0"
@@ -228,10 +229,10 @@ def test_a_page_that_would_load_something_is_refused():
 
 def test_formulas_are_converted_or_named():
     aligned = r"\begin{aligned} \mathcal{L} &= \mathbb{E}_q \\ &= \frac{\boldsymbol{\mu}}{2} \end{aligned}"
-    mathml = BeautifulSoup(export_html.to_mathml(aligned, block=True), features="html.parser")
+    mathml = BeautifulSoup(to_mathml(aligned, block=True), features="html.parser")
     assert len(mathml.find_all("mtr")) == 2
     assert {"𝔼", "𝝁"} <= {letter.get_text() for letter in mathml.find_all("mi")}
     for formula in (r"\unknown{x}", "a_", r"\frac{1}", r"a & b", r"\begin{nothing} x \end{nothing}"):
-        with pytest.raises(export_html.HTMLExportError) as error:
-            export_html.to_mathml(formula, block=False)
+        with pytest.raises(FormulaError) as error:
+            to_mathml(formula, block=False)
         assert repr(formula) in str(error.value)

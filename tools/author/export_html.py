@@ -12,32 +12,18 @@ from pathlib import Path
 
 from bs4 import BeautifulSoup
 from jinja2 import pass_context
-from math_core import LatexError, LatexToMathML
 from nbconvert import HTMLExporter
 from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
 
+from tools.shared.mathml import FormulaError, to_mathml
 from tools.shared.notebook_files import ROOT, notebook_paths, read_notebook, replace_file
 
 TEMPLATE_FOLDER = Path(__file__).resolve().parent
 OUTPUT_FOLDER = ROOT / "build" / "html"
 
-CONVERTER = LatexToMathML(fancy_error=False)
-
 
 class HTMLExportError(ValueError):
-    """A page cannot be made, or would need the network; the message says why."""
-
-
-def to_mathml(formula: str, block: bool) -> str:
-    """A LaTeX formula as MathML, on a line of its own if `block`, otherwise for the middle of a sentence.
-
-    Raises:
-        HTMLExportError: the formula cannot be converted.
-    """
-    try:
-        return CONVERTER.convert_with_local_state(formula, displaystyle=block)
-    except LatexError as error:
-        raise HTMLExportError(f"the formula {formula!r} cannot be converted, at character {error}") from None
+    """A page would need the network; the message says for what."""
 
 
 class MathMLRenderer(IPythonRenderer):
@@ -98,7 +84,7 @@ def main() -> None:
     for path in notebook_paths():
         try:
             html = to_html(path)
-        except HTMLExportError as error:
+        except (FormulaError, HTMLExportError) as error:
             sys.exit(f"{path.name}: {error}")
         output = OUTPUT_FOLDER / f"{path.stem}.html"
         replace_file(output, html)
