@@ -17,6 +17,7 @@ from tests.notebooks.sample import ALT, CAPTION, code, markdown
 from tools.author import execute, export_html, export_lessons, stamp
 from tools.shared.mathml import FormulaError, to_mathml
 from tools.shared.notebook_files import has_tag, notebook_text, read_notebook, replace_file, ruff_format
+from tools.shared.web_pages import PageError, require_offline
 
 ADDRESS, VERSION = "https://github.com/someone/autoencoder-course", "1.2.0"
 
@@ -223,8 +224,8 @@ def test_a_page_that_would_load_something_is_refused():
         '<p style="background: url(https://example.org/x.png)">x</p>',
         '<img src="images/x.svg">',
     ):
-        with pytest.raises(export_html.HTMLExportError, match="would load"):
-            export_html.require_offline(html)
+        with pytest.raises(PageError, match="would load"):
+            require_offline(html)
 
 
 def test_formulas_are_converted_or_named():

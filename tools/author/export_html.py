@@ -10,36 +10,15 @@ import re
 import sys
 from pathlib import Path
 
-from bs4 import BeautifulSoup
 from jinja2 import pass_context
 from nbconvert import HTMLExporter
-from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
 
-from tools.shared.mathml import FormulaError, to_mathml
+from tools.shared.mathml import FormulaError
 from tools.shared.notebook_files import ROOT, notebook_paths, read_notebook, replace_file
+from tools.shared.web_pages import PageError, markdown_to_html, require_offline
 
 TEMPLATE_FOLDER = Path(__file__).resolve().parent
 OUTPUT_FOLDER = ROOT / "build" / "html"
-
-
-class HTMLExportError(ValueError):
-    """A page would need the network; the message says for what."""
-
-
-class MathMLRenderer(IPythonRenderer):
-    """Markdown to HTML, with formulas as MathML and links to other lessons leading to their web pages."""
-
-    def block_math(self, body: str) -> str:
-        return to_mathml(body, block=True)
-
-    def inline_math(self, body: str) -> str:
-        return to_mathml(body, block=False)
-
-    def latex_environment(self, name: str, body: str) -> str:
-        return to_mathml(f"\\begin{{{name}}}{body}\\end{{{name}}}", block=True)
-
-    def link(self, text: str, url: str, title: str | None = None) -> str:
-        return super().link(text, re.sub(r"^(\d\d_\w+)\.ipynb", r"\1.html", url), title)
 
 
 class OfflineHTMLExporter(HTMLExporter):
@@ -50,22 +29,7 @@ class OfflineHTMLExporter(HTMLExporter):
 
     @pass_context
     def markdown2html(self, context, source):
-        return MarkdownWithMath(renderer=MathMLRenderer(escape=False, anchor_link_text="¶")).render(source)
-
-
-def require_offline(html: str) -> None:
-    """Raise an `HTMLExportError` if the page would load anything."""
-    page = BeautifulSoup(html, features="html.parser")
-    loaded = [tag[key] for key in ("src", "srcset", "data") for tag in page.find_all(attrs={key: True})]
-    loaded += [tag["href"] for tag in page.find_all("link", href=True)]
-    styles = [style.get_text() for style in page.find_all("style")]
-    for style in styles + [tag["style"] for tag in page.find_all(style=True)]:
-        loaded += re.findall(r"url\(\s*[\"']?([^\"')]+)", style) + re.findall(r"@import\s+[\"']([^\"']+)", style)
-    for script in page.find_all("script"):
-        loaded += re.findall(r"(?:https?:)?//[\w.-]+\.\w+/[^\s\"'`]*\.m?js", script.get_text())
-    missing = [url for url in loaded if not url.startswith(("data:", "#"))]
-    if missing:
-        raise HTMLExportError(f"the page would load {', '.join(url[:80] for url in missing)}.")
+        return markdown_to_html(source, anchor="¶")
 
 
 def to_html(path: Path) -> str:
@@ -84,7 +48,7 @@ def main() -> None:
     for path in notebook_paths():
         try:
             html = to_html(path)
-        except (FormulaError, HTMLExportError) as error:
+        except (FormulaError, PageError) as error:
             sys.exit(f"{path.name}: {error}")
         output = OUTPUT_FOLDER / f"{path.stem}.html"
         replace_file(output, html)
