@@ -4,6 +4,7 @@ import itertools
 
 import numpy as np
 from scipy import stats
+from sklearn.mixture import GaussianMixture
 
 from course_utils.exercises.registry import register_exercise, require
 
@@ -27,31 +28,26 @@ def _predict(prediction) -> None:
 
 
 @register_exercise(
-    "07.truncated",
+    "07.mixture",
     hints=(
-        "numbers beyond the limit should be replaced by new random numbers, not by the limit.",
-        "a new number may lie outside again, so one replacement is not enough: use a while loop.",
-        "outside = np.abs(z) > limit; z[outside] = rng.normal(size=outside.sum()); repeat while outside.any().",
+        "both logarithms belong to densities, whose integral is 1; check the constant of the normal distribution.",
+        "log N(z; 0, I) = −½ (‖z‖² + d · log 2π) for a code of d numbers; the sum over the numbers is np.square(z).sum(axis=1).",
+        "return np.mean(mixture.score_samples(z) - log_normal), with one log_normal per code.",
     ),
 )
-def _truncated(truncated_normal) -> None:
-    for limit in (0.5, 1.5):
-        z = truncated_normal(np.random.default_rng(0), (4000, 5), limit)
-        require(z is not None, "the function returns nothing; it should return the numbers.")
-        z = np.asarray(z)
-        require(z.shape == (4000, 5), f"asked for the shape (4000, 5), it returned {z.shape}.")
-        require(np.abs(z).max() <= limit, f"with the limit {limit} a number of {np.abs(z).max():.2f} was returned.")
-        at_the_limit = np.mean(np.abs(z) > 0.999 * limit)
+def _mixture(nats_saved) -> None:
+    rng = np.random.default_rng(0)
+    centers = np.array([[-3.0, 0, 0], [3, 1, 0]])
+    z = centers[rng.integers(2, size=400)] + 0.5 * rng.normal(size=(400, 3))
+    fitted = GaussianMixture(2, random_state=0).fit(z)
+    for codes in (z, rng.normal(size=(50, 3))):
+        answer = nats_saved(fitted, codes)
+        require(answer is not None, "the function returns nothing; it should return a number.")
+        require(np.ndim(answer) == 0, f"it should return one number; the result has the shape {np.shape(answer)}.")
+        expected = np.mean(fitted.score_samples(codes) - stats.norm.logpdf(codes).sum(axis=1))
         require(
-            at_the_limit < 0.01,
-            f"{at_the_limit:.0%} of the numbers lie at the limit {limit} itself: they were moved there, not drawn again.",
-        )
-        expected = stats.truncnorm(-limit, limit)
-        p_value = stats.kstest(z.ravel(), expected.cdf).pvalue
-        require(
-            p_value > 1e-4,
-            f"with the limit {limit} the numbers are not distributed as normal numbers that were drawn again: their "
-            f"standard deviation is {z.std():.3f} and should be {expected.std():.3f}.",
+            np.isclose(answer, expected),
+            f"for {len(codes)} codes of three numbers it says {float(answer):.3f} nats, but it should be {expected:.3f}.",
         )
 
 
