@@ -1,0 +1,134 @@
+"""Which cell goes where in a deck: the rules by which `slideshow` metadata are assigned.
+
+The words are Jupyter's: a `slide` opens a section, a `subslide` is one more slide of it, a `fragment` appears on the
+slide before it, `notes` are read by the presenter only, and what is to `skip` is in the notebook only.
+"""
+
+import re
+from dataclasses import dataclass
+
+from nbformat import NotebookNode
+
+from tools.shared.lesson_parts import OPENING, Section, figures, printed, questions, sections, sounds
+from tools.shared.notebook_files import has_tag
+
+SLIDE_TYPES = ("slide", "subslide", "fragment", "notes", "skip")
+
+FEWEST_SLIDES, MOST_SLIDES = 25, 40  # for ninety minutes
+QUESTIONS_IN_CLASS = 3  # of those at the end; the others are left for homework and the exam
+LONGEST_CODE = 14  # lines of a cell that is worth a slide
+
+SKIPPED = ("badge", "bootstrap", "setup", "imports", "export", "exercise", "solution", "open-answer")
+# Of these sections the first cell makes all slides.
+ONE_CELL = ("Warm-up questions", "Exercises", "Questions", "Where next")
+
+# What may go when a deck has too many slides, and a higher number goes first.
+MUST, SECOND_FIGURE, FORMULA, RESULT, MORE_FIGURES, CODE = range(6)
+
+
+@dataclass
+class Candidate:
+    """What a cell would be in a deck, and how easily it can be left out."""
+
+    cell: NotebookNode
+    role: str  # "heading", "text", "figure", "print", "code", "notes" or "skip"
+    priority: int = MUST
+
+
+def slide_types(notebook: NotebookNode) -> list[str]:
+    """The slide type of each cell; if the deck would be too long, the least important slides are left out."""
+    candidates = [candidate for section in sections(notebook) for candidate in _candidates(section)]
+    types = _types(candidates)
+    while number_of_slides(notebook.cells, types) > MOST_SLIDES:
+        last = max(range(len(candidates)), key=lambda i: (candidates[i].priority, i))
+        if candidates[last].priority == MUST:
+            break
+        candidates[last] = Candidate(candidates[last].cell, _left_out(candidates[last].cell))
+        types = _types(candidates)
+    return types
+
+
+def number_of_slides(cells: list[NotebookNode], types: list[str]) -> int:
+    """How many slides cells of these types make; a question and its answer are a slide each."""
+    begun = [cell for cell, kind in zip(cells, types, strict=True) if kind in ("slide", "subslide")]
+    return sum(max(1, 2 * len(questions_in_class(cell))) for cell in begun)
+
+
+def questions_in_class(cell: NotebookNode) -> list:
+    """Of the cell's questions those that the deck asks."""
+    found = questions(cell.source) if cell.cell_type == "markdown" else []
+    return found if "Warm-up questions" in cell.source else found[:QUESTIONS_IN_CLASS]
+
+
+def has_formula(cell: NotebookNode) -> bool:
+    return cell.cell_type == "markdown" and "$$" in cell.source
+
+
+def _left_out(cell: NotebookNode) -> str:
+    return "notes" if cell.cell_type == "markdown" else "skip"
+
+
+def _candidates(section: Section) -> list[Candidate]:
+    first, *others = section.cells or [None]
+    if first is None:
+        return []
+    if section.title in ONE_CELL:
+        return [Candidate(first, "heading"), *(Candidate(cell, "skip") for cell in others)]
+    found = [_candidate(cell, section) for cell in section.cells]
+    found[0].role, found[0].priority = "heading", MUST
+    _rank(found, section.title)
+    return found
+
+
+def _candidate(cell: NotebookNode, section: Section) -> Candidate:
+    if any(has_tag(cell, tag) for tag in SKIPPED):
+        return Candidate(cell, "skip")
+    if cell.cell_type == "markdown":
+        return _markdown(cell, section)
+    if figures(cell) or sounds(cell):
+        return Candidate(cell, "figure")
+    if section.title == "The answer":
+        return Candidate(cell, "print")
+    if has_tag(cell, "checkpoint") and printed(cell):
+        return Candidate(cell, "print", RESULT)
+    if printed(cell) and not has_tag(cell, "hide-input") and len(cell.source.splitlines()) <= LONGEST_CODE:
+        return Candidate(cell, "code", CODE)
+    return Candidate(cell, "skip")
+
+
+def _markdown(cell: NotebookNode, section: Section) -> Candidate:
+    if "<details>" in cell.source:  # an appendix
+        return Candidate(cell, "skip")
+    asks = section.title == OPENING and re.search(r"\*\*[^*]*\?\*\*", cell.source)
+    if asks or section.title == "The answer" or re.search(r"^### ", cell.source, re.MULTILINE):
+        return Candidate(cell, "text")
+    return Candidate(cell, "text", FORMULA) if has_formula(cell) else Candidate(cell, "notes")
+
+
+def _rank(candidates: list[Candidate], title: str) -> None:
+    """The first figure of a section is needed, or else its first result; each further one less than the one before."""
+    pictures = [candidate for candidate in candidates if candidate.role == "figure"]
+    for picture, priority in zip(pictures[1:], [SECOND_FIGURE] + [MORE_FIGURES] * len(pictures), strict=False):
+        picture.priority = priority
+    results = sorted((c for c in candidates if c.role in ("print", "code")), key=lambda c: c.priority)
+    if results and not pictures and title != "What goes wrong":
+        results[0].role, results[0].priority = "print", MUST
+
+
+def _types(candidates: list[Candidate]) -> list[str]:
+    """A picture or a result joins the slide before it if there is nothing but a few words on it."""
+    types, room = [], False
+    for candidate in candidates:
+        role = candidate.role
+        if role in ("notes", "skip"):
+            types.append(role)
+        elif role == "heading":
+            types.append("slide")
+            room = not has_formula(candidate.cell)
+        elif role == "text":
+            types.append("subslide")
+            room = not has_formula(candidate.cell)
+        else:
+            types.append("fragment" if room and role != "code" else "subslide")
+            room = False
+    return types
