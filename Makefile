@@ -11,7 +11,7 @@ INSTALLED := .venv/installed
 INSTALLED_DEV := .venv/installed-dev
 
 .DEFAULT_GOAL := help
-.PHONY: help lab check-up test check test-slow notebooks lessons stamp publish reference pretrained curves html \
+.PHONY: help lab check-up test check test-slow notebooks lessons stamp publish reference pretrained curves html site \
 	bench allocator cost faults stress test-backends test-versions
 
 help:
@@ -61,6 +61,9 @@ pretrained: lessons ## train the models that lessons load; goes on where it was 
 
 curves: lessons ## repeat the trainings behind the lessons' stored curves; goes on where it was interrupted
 	$(VENV_PYTHON) -m tools.author.sweep
+
+site: $(INSTALLED_DEV) ## make the course's web pages in build/site, with the slides and the explorer if they are there
+	$(VENV_PYTHON) -m tools.site.build
 
 html: $(INSTALLED_DEV) ## make web pages that need no network, in build/html
 	$(VENV_PYTHON) -m tools.author.export_html
