@@ -64,6 +64,11 @@ def has_formula(cell: NotebookNode) -> bool:
     return cell.cell_type == "markdown" and "$$" in cell.source
 
 
+def has_room(cell: NotebookNode) -> bool:
+    """Whether a picture or a result fits below the cell's text, of which a sentence or two are shown."""
+    return cell.cell_type == "markdown" and not re.search(r"\$\$|^(?:[-*|]|\d+\.) ", cell.source, re.MULTILINE)
+
+
 def _left_out(cell: NotebookNode) -> str:
     return "notes" if cell.cell_type == "markdown" else "skip"
 
@@ -76,8 +81,19 @@ def _candidates(section: Section) -> list[Candidate]:
         return [Candidate(first, "heading"), *(Candidate(cell, "skip") for cell in others)]
     found = [_candidate(cell, section) for cell in section.cells]
     found[0].role, found[0].priority = "heading", MUST
-    _rank(found, section.title)
+    for part in _parts(found):
+        _rank(part)
     return found
+
+
+def _parts(candidates: list[Candidate]) -> list[list[Candidate]]:
+    """The candidates from each heading or subheading to the next."""
+    parts: list[list[Candidate]] = []
+    for candidate in candidates:
+        if not parts or (candidate.cell.cell_type == "markdown" and re.search(r"^### ", candidate.cell.source, re.M)):
+            parts.append([])
+        parts[-1].append(candidate)
+    return parts
 
 
 def _candidate(cell: NotebookNode, section: Section) -> Candidate:
@@ -105,14 +121,14 @@ def _markdown(cell: NotebookNode, section: Section) -> Candidate:
     return Candidate(cell, "text", FORMULA) if has_formula(cell) else Candidate(cell, "notes")
 
 
-def _rank(candidates: list[Candidate], title: str) -> None:
-    """The first figure of a section is needed, or else its first result; each further one less than the one before."""
+def _rank(candidates: list[Candidate]) -> None:
+    """The first figure under a heading is needed, or else its first result; each further one less than the one before."""
     pictures = [candidate for candidate in candidates if candidate.role == "figure"]
     for picture, priority in zip(pictures[1:], [SECOND_FIGURE] + [MORE_FIGURES] * len(pictures), strict=False):
         picture.priority = priority
     results = sorted((c for c in candidates if c.role in ("print", "code")), key=lambda c: c.priority)
-    if results and not pictures and title != "What goes wrong":
-        results[0].role, results[0].priority = "print", MUST
+    if results and not pictures and has_room(candidates[0].cell):
+        results[0].priority = MUST
 
 
 def _types(candidates: list[Candidate]) -> list[str]:
@@ -124,11 +140,11 @@ def _types(candidates: list[Candidate]) -> list[str]:
             types.append(role)
         elif role == "heading":
             types.append("slide")
-            room = not has_formula(candidate.cell)
+            room = has_room(candidate.cell)
         elif role == "text":
             types.append("subslide")
-            room = not has_formula(candidate.cell)
+            room = has_room(candidate.cell)
         else:
-            types.append("fragment" if room and role != "code" else "subslide")
+            types.append("fragment" if room else "subslide")
             room = False
     return types

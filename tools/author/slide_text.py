@@ -2,34 +2,53 @@
 
 import math
 import re
+import textwrap
+
+from bs4 import BeautifulSoup
 
 from tools.shared.lesson_parts import sentences
+from tools.shared.web_pages import markdown_to_html
 
 CHARACTERS = 72  # of text in a line of a slide
+SHORT_PARAGRAPH = 3.5  # lines of a paragraph that stays as it is
+LONGEST_FORMULA = 58  # letters in a line
+SMALLEST_FORMULA = 0.75  # of the size of other formulas
+SHORT_SENTENCE = 45  # characters; "Back to the opening question." says nothing on its own
+FEW = 4  # lines: where there is room for so few, every paragraph is shortened
 CODE_LINES = 18
 LARGEST_CODE, SMALLEST_CODE = 24, 14  # pixels
-CODE_WIDTH, CODE_HEIGHT = 1120, 470  # pixels for a listing
+LISTING_WIDTH, LISTING_SPACE = 1120, 40  # pixels: the longest line, and what stands above and below a listing
+PRINTED_CHARACTERS = 76
 LETTER, LINE = 0.61, 1.36  # width of a letter and height of a line, in font sizes
 
 
-def shortened(markdown: str, lines: int, whole_paragraphs: bool = False) -> tuple[str, bool]:
+def shortened(markdown: str, lines: float) -> tuple[str, bool]:
     """As much of a text as fits into so many lines, and whether that is all of it.
 
-    Formulas come first, then what is said in bold, then the first sentence of each paragraph. A lone table is dropped if
-    it does not fit, and so are pictures.
+    If not everything fits, formulas come first, then paragraphs with words in bold, then the others in their order; of a
+    long paragraph only what is said in bold stays, or else its first sentence.
     """
     everything = [block.strip() for block in re.split(r"\n\s*\n", markdown.strip()) if block.strip()]
-    if whole_paragraphs and sum(_height(block) for block in everything) <= lines:
+    if height_of(markdown) <= lines:
         return markdown, True
-    short = [_key_sentences(block) for block in everything]
+    short = [
+        block if _height(block) <= SHORT_PARAGRAPH and lines > FEW else _key_sentences(block) for block in everything
+    ]
     kept: set[int] = set()
-    room = float(lines)
     for i in sorted(range(len(short)), key=lambda i: (_importance(everything[i]), i)):
-        height = _height(short[i])
-        if height <= room:
+        if _height(short[i]) <= lines:
             kept.add(i)
-            room -= height
-    return "\n\n".join(short[i] for i in sorted(kept)), [short[i] for i in sorted(kept)] == everything
+            lines -= _height(short[i])
+        elif not _importance(everything[i]):
+            continue
+        else:  # what comes later may not be understood without it
+            break
+    return "\n\n".join(short[i] for i in sorted(kept)), False
+
+
+def height_of(markdown: str) -> float:
+    """Lines that a text takes on a slide."""
+    return sum(_height(block.strip()) for block in re.split(r"\n\s*\n", markdown.strip()) if block.strip())
 
 
 def _importance(block: str) -> int:
@@ -41,7 +60,8 @@ def _importance(block: str) -> int:
 def _height(block: str) -> float:
     """Lines that a block takes, with the space below it."""
     if "$$" in block:
-        return 2.2 + 1.4 * block.count(r"\\")
+        gaps = block.count(r"\qquad") if _length(f"${block.strip('$')}$") > LONGEST_FORMULA else 0
+        return 2.2 + 1.4 * (block.count(r"\\") + gaps)
     if block.startswith("|"):
         return 1.2 * (block.count("\n")) + 0.5
     if block.startswith("```"):
@@ -66,7 +86,12 @@ def _key_sentences(block: str) -> str:
         return "\n".join(_first_sentence(item) for item in re.split(r"\n(?=(?:[-*]|\d+\.) )", block))
     said = sentences(block)
     bold = [sentence for sentence in said if "**" in sentence]
-    return " ".join(bold or said[:1])
+    return " ".join(bold or _opening(said))
+
+
+def _opening(said: list[str]) -> list[str]:
+    """The first sentence, and the next too if the first only asks or announces it."""
+    return said[:2] if said[0].endswith("?") or len(said[0]) < SHORT_SENTENCE else said[:1]
 
 
 def _first_sentence(item: str) -> str:
@@ -74,12 +99,24 @@ def _first_sentence(item: str) -> str:
     return f"{mark} {sentences(text)[0]}"
 
 
-def font_size(text: str) -> int:
-    """Pixels at which code or printed text fits on a slide."""
-    lines = text.splitlines() or [""]
-    width = CODE_WIDTH / (LETTER * max(1, *(len(line) for line in lines), 1))
-    height = CODE_HEIGHT / (LINE * len(lines))
-    return max(SMALLEST_CODE, min(LARGEST_CODE, int(width), int(height)))
+def font_size(listings: list[str], height: float) -> int:
+    """Pixels at which code and printed text fit together below one another on a slide."""
+    lines = [line for text in listings for line in text.splitlines()]
+    by_width = LISTING_WIDTH / (LETTER * max(1, *map(len, lines), 1))
+    by_height = (height - LISTING_SPACE * len(listings)) / (LINE * max(1, len(lines)))
+    return max(SMALLEST_CODE, min(LARGEST_CODE, int(by_width), int(by_height)))
+
+
+def wrapped(text: str) -> str:
+    """Printed text whose long lines are broken between words; the lines of tables are left as they are.
+
+    What no slide can hold is left out at the end.
+    """
+    lines = []
+    for line in text.splitlines():
+        is_table = re.search(r"\S {2,}\S", line)
+        lines += [line] if is_table else textwrap.wrap(line, PRINTED_CHARACTERS, subsequent_indent="  ") or [""]
+    return "\n".join(lines if len(lines) <= CODE_LINES else [*lines[: CODE_LINES - 1], "…"])
 
 
 def code_pages(source: str) -> list[str]:
@@ -93,3 +130,25 @@ def code_pages(source: str) -> list[str]:
         while rest and not rest[0].strip():
             rest = rest[1:]
     return [*pages, "\n".join(rest)]
+
+
+def text_html(markdown: str) -> str:
+    """The HTML of a slide's text, with long formulas on several lines or in smaller letters."""
+    page = BeautifulSoup(markdown_to_html(_broken_formulas(markdown)), features="html.parser")
+    for formula in page.find_all("math", display="block"):
+        longest = max(
+            len(row.get_text()) for row in [*formula.find_all("mtr"), formula] if row.name == "mtr" or not row.mtr
+        )
+        if longest > LONGEST_FORMULA:
+            formula["style"] = f"font-size: {max(SMALLEST_FORMULA, LONGEST_FORMULA / longest):.2f}em"
+    return str(page)
+
+
+def _broken_formulas(markdown: str) -> str:
+    """Two formulas in one line, with a gap between them, become two lines if they are long."""
+
+    def broken(match: re.Match) -> str:
+        is_long = _length(f"${match[1]}$") > LONGEST_FORMULA and r"\begin" not in match[1]
+        return "\n\n".join(f"$${part.strip()}$$" for part in match[1].split(r"\qquad")) if is_long else match[0]
+
+    return re.sub(r"\$\$(.+?)\$\$", broken, markdown, flags=re.DOTALL)

@@ -23,7 +23,7 @@ from pygments.formatters import HtmlFormatter
 from pygments.lexers import PythonLexer
 
 from tools.author.slide_rules import SLIDE_TYPES, questions_in_class, slide_types
-from tools.author.slide_text import code_pages, font_size, shortened
+from tools.author.slide_text import CODE_LINES, code_pages, font_size, height_of, shortened, text_html, wrapped
 from tools.shared.class_plan import Step, class_plan
 from tools.shared.lesson_parts import OPENING, Figure, Question, figures, printed, sections, sounds, title_of
 from tools.shared.mathml import FormulaError
@@ -43,7 +43,8 @@ OUTPUT_FOLDER = ROOT / "build" / "slides"
 REVEAL = files("sphinx_revealjs") / "_static" / "revealjs"
 
 # Lines of text, as wide as a slide, for which there is room.
-LINES, LINES_ABOVE_A_FIGURE = 12, 2
+LINES, LINES_ABOVE_A_FIGURE, LINES_OF_A_RESULT = 12, 3, 5
+HEIGHT, LINE = 560, 41  # pixels below the title, and of a line
 # How much time a slide needs compared with others.
 WEIGHTS = {"question": 3, "figure": 3, "code": 3, "plain": 2, "answer": 1}
 
@@ -55,6 +56,7 @@ class Part:
     look: str  # "text", "figure", "sound", "code" or "printed"
     html: str
     is_step: bool = False
+    listing: str = ""  # what is shown line by line, as it is
     font_size: int | None = None
 
 
@@ -64,7 +66,8 @@ class Slide:
     title: str
     level: str  # "slide" or "subslide"
     look: str = "plain"
-    text: str = ""
+    text: str = ""  # markdown, as is the next
+    result: str = ""  # what was said about the printed result
     parts: list[Part] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)  # HTML
     minutes: tuple[int, int] = (0, 0)
@@ -107,6 +110,8 @@ def slides_of(notebook: NotebookNode, plan: dict[str, Step]) -> list[Slide]:
         title = title_of(notebook) if section.title == OPENING else section.title
         for cell in section.cells:
             _add(deck, cell, slide_type(cell, rules[cell.id]), section.title, title)
+        if section.title == "Exercises" and len(deck) > begun:
+            deck[begun].title, deck[begun].text = section.title, _list_of_headings(section.cells)
         if len(deck) > begun and section.title in plan:
             deck[begun].notes.insert(0, markdown_to_html(plan[section.title].advice))
     deck[0].is_first = True
@@ -114,6 +119,11 @@ def slides_of(notebook: NotebookNode, plan: dict[str, Step]) -> list[Slide]:
         _write_text(slide)
     _share_minutes(deck, plan)
     return deck
+
+
+def _list_of_headings(cells: list[NotebookNode]) -> str:
+    texts = "\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
+    return "\n".join(f"- {heading}" for heading in re.findall(r"^### (.+)$", texts, re.MULTILINE))
 
 
 def _add(deck: list[Slide], cell: NotebookNode, kind: str, section: str, title: str) -> None:
@@ -127,6 +137,8 @@ def _add(deck: list[Slide], cell: NotebookNode, kind: str, section: str, title: 
             )
     elif kind == "notes":
         deck[-1].notes.append(markdown_to_html(cell.source))
+        if deck[-1].parts and deck[-1].parts[-1].look == "printed" and not deck[-1].result:
+            deck[-1].result = cell.source
     elif questions_in_class(cell):
         for question in questions_in_class(cell):
             deck += _question(question, section, "slide" if question is questions_in_class(cell)[0] else "subslide")
@@ -160,9 +172,12 @@ def _fill(deck: list[Slide], cell: NotebookNode, is_step: bool) -> None:
             deck.append(Slide(slide.section, slide.title, "subslide"))
         deck[-1].parts.append(_figure(figure, is_step and not number))
         deck[-1].look = "figure"
-    slide.parts += [Part("sound", player, is_step) for player in sounds(cell)]
-    if printed(cell) and not figures(cell):
-        _show_printed(deck[-1], printed(cell), is_step)
+    if sounds(cell):
+        players = "".join(f"<p>{escape(name)}</p>{player}" for name, player in sounds(cell))
+        slide.parts.append(Part("sound", players, is_step))
+    elif printed(cell) and not figures(cell):
+        text = wrapped(printed(cell))
+        deck[-1].parts.append(Part("printed", f"<pre>{escape(text)}</pre>", is_step, listing=text))
 
 
 def _fill_with_markdown(slide: Slide, cell: NotebookNode) -> None:
@@ -173,8 +188,6 @@ def _fill_with_markdown(slide: Slide, cell: NotebookNode) -> None:
     if heading:
         slide.title = heading
     slide.text = after
-    if slide.section == "Exercises":
-        slide.text = "\n".join(f"- {name}" for name in re.findall(r"^### (.+)$", cell.source, re.MULTILINE))
 
 
 def _around_heading(source: str) -> tuple[str, str, str]:
@@ -189,12 +202,13 @@ def _around_heading(source: str) -> tuple[str, str, str]:
 
 
 def _is_out_of_sight(cell: NotebookNode) -> bool:
-    """Code that only draws or measures; on a slide what it shows is enough."""
+    """Code that only draws or measures, or is too long to stand above what it prints: on a slide what it shows is enough."""
+    lines = len(cell.source.splitlines()) + len(printed(cell).splitlines())
     return (
-        has_tag(cell, "hide-input")
-        or has_tag(cell, "checkpoint")
-        or bool(figures(cell))
+        any(has_tag(cell, tag) for tag in ("hide-input", "checkpoint"))
+        or bool(figures(cell) or sounds(cell))
         or "results_table()" in cell.source
+        or (bool(printed(cell)) and lines > CODE_LINES)
     )
 
 
@@ -203,12 +217,8 @@ def _fill_with_code(deck: list[Slide], source: str, slide: Slide) -> None:
         if number:
             deck.append(Slide(slide.section, f"{slide.title} (continued)", "subslide"))
         html = highlight(page, PythonLexer(), HtmlFormatter(nowrap=True))
-        deck[-1].parts.append(Part("code", f"<pre>{html.rstrip()}</pre>", font_size=font_size(page)))
+        deck[-1].parts.append(Part("code", f"<pre>{html.rstrip()}</pre>", listing=page))
         deck[-1].look = "code"
-
-
-def _show_printed(slide: Slide, text: str, is_step: bool) -> None:
-    slide.parts.append(Part("printed", f"<pre>{escape(text)}</pre>", is_step, font_size(text)))
 
 
 def _figure(figure: Figure, is_step: bool) -> Part:
@@ -236,11 +246,18 @@ def _training(cell: NotebookNode, words: str = "{}") -> str:
 
 def _write_text(slide: Slide) -> None:
     """Shorten the text to what there is room for; the whole text goes to the notes."""
-    room = LINES - sum(part.html.count("\n") + 2 for part in slide.parts if part.look in ("code", "printed"))
-    room = LINES_ABOVE_A_FIGURE if slide.look == "figure" else max(room, LINES_ABOVE_A_FIGURE)
-    text, is_whole = shortened(slide.text, room, whole_paragraphs=slide.look == "answer")
+    listings = [part.listing for part in slide.parts if part.listing]
+    room = LINES_ABOVE_A_FIGURE if listings or slide.look == "figure" else LINES
+    text, is_whole = shortened(slide.text, room)
+    free = LINES - height_of(text) - sum(len(listing.splitlines()) for listing in listings)
+    result, _ = shortened(slide.result, min(LINES_OF_A_RESULT, free))
+    for part in slide.parts:
+        if part.listing:
+            part.font_size = font_size(listings, HEIGHT - LINE * (height_of(text) + height_of(result)))
     if text:
-        slide.parts.insert(0, Part("text", markdown_to_html(text)))
+        slide.parts.insert(0, Part("text", text_html(text)))
+    if result:
+        slide.parts.append(Part("text", text_html(result)))
     if not is_whole:
         slide.notes.append(markdown_to_html(slide.text))
 
@@ -276,7 +293,7 @@ def deck_html(notebook: NotebookNode, plan: dict[str, Step]) -> str:
         reveal_css=(REVEAL / "dist" / "reveal.css").read_text(encoding="utf-8"),
         reveal_js=_script(REVEAL / "dist" / "reveal.js"),
         notes_js=_script(REVEAL / "plugin" / "notes" / "notes.js"),
-        code_css=HtmlFormatter(style="friendly").get_style_defs(".code"),
+        code_css=HtmlFormatter(style="friendly").get_style_defs(".part.code pre"),
         deck_css=(TEMPLATE_FOLDER / "deck.css").read_text(encoding="utf-8"),
     )
     require_offline(html)

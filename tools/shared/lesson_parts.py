@@ -105,7 +105,13 @@ def printed(cell: NotebookNode) -> str:
     return "".join(o.text for o in cell.get("outputs", []) if o.output_type == "stream").rstrip()
 
 
-def sounds(cell: NotebookNode) -> list[str]:
-    """The players that a code cell shows, as HTML."""
-    shown = [output.get("data", {}).get("text/html", "") for output in cell.get("outputs", [])]
-    return [str(player) for html in shown for player in BeautifulSoup(html, features="html.parser").find_all("audio")]
+def sounds(cell: NotebookNode) -> list[tuple[str, str]]:
+    """The players that a code cell shows, as HTML, each after the words that were printed before it."""
+    found, said = [], ""
+    for output in cell.get("outputs", []):
+        said = output.get("text", said)
+        for player in BeautifulSoup(output.get("data", {}).get("text/html", ""), features="html.parser").find_all(
+            "audio"
+        ):
+            found.append((said.strip(), str(player)))
+    return found
