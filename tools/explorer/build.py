@@ -30,7 +30,6 @@ SCRIPTS = ("network.js", "drawing.js", "map.js", "explorer.js")
 
 N_POINTS = 2000  # training digits whose codes are shown
 EXAMPLES_PER_DIGIT = 3
-N_DRAWS = 32  # from a cloud, for the mean error
 LARGEST = 127  # of a whole number in place of a weight
 SHOWN = 98.5  # percent of the codes that a map has room for
 
@@ -163,7 +162,6 @@ def page() -> str:
     pictures, labels = picked_digits()
     models = [(entry, rounded_model(entry.recipe)) for entry in ENTRIES]
     data = {
-        "draws": N_DRAWS,
         "models": [packed_model(entry, model) for entry, model in models],
         "pointLabels": "".join(map(str, y_train[:N_POINTS])),
         "digits": text_of(pictures),
@@ -189,7 +187,6 @@ def page() -> str:
         picked=[int(label) for label in labels],
         colors=plotting.COLORS,
         hidden=MAP_HIDDEN,
-        n_draws=N_DRAWS,
     )
 
 

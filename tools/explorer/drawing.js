@@ -6,21 +6,36 @@ const PEN_EDGE = 1.3; // over this distance the ink fades
 const BOX = 20 - 2 * PEN_RADIUS;
 const SMALLEST_DRAWING = 0.25; // of the drawing area: a dot stays a dot
 
-function squaredDistance(x, y, [ax, ay], [bx, by]) {
+function distanceToSegment(x, y, [ax, ay], [bx, by]) {
   const [dx, dy] = [bx - ax, by - ay];
   const along = ((x - ax) * dx + (y - ay) * dy) / (dx * dx + dy * dy || 1);
   const t = Math.min(Math.max(along, 0), 1);
-  return (x - ax - t * dx) ** 2 + (y - ay - t * dy) ** 2;
+  return Math.hypot(x - ax - t * dx, y - ay - t * dy);
+}
+
+/** The rows or columns, as [first, last], that a line between two coordinates can leave ink in. */
+function reached(a, b) {
+  const reach = PEN_RADIUS + PEN_EDGE;
+  return [Math.max(Math.floor(Math.min(a, b) - reach), 0), Math.min(Math.floor(Math.max(a, b) + reach), 27)];
 }
 
 /** Ink in 28 × 28 pixels of strokes whose points are in units of pixels. */
 function inked(strokes) {
-  const segments = strokes.flatMap((points) => points.map((point, i) => [points[Math.max(i - 1, 0)], point]));
-  return Float32Array.from({ length: 784 }, (_, i) => {
-    let nearest = Infinity;
-    for (const [a, b] of segments) nearest = Math.min(nearest, squaredDistance((i % 28) + 0.5, Math.floor(i / 28) + 0.5, a, b));
-    return Math.min(Math.max((PEN_RADIUS + PEN_EDGE / 2 - Math.sqrt(nearest)) / PEN_EDGE, 0), 1);
-  });
+  const x = new Float32Array(784);
+  for (const points of strokes) {
+    points.forEach((end, i) => {
+      const start = points[Math.max(i - 1, 0)];
+      const [[left, right], [top, bottom]] = [0, 1].map((axis) => reached(start[axis], end[axis]));
+      for (let row = top; row <= bottom; row++) {
+        for (let column = left; column <= right; column++) {
+          const distance = distanceToSegment(column + 0.5, row + 0.5, start, end);
+          const ink = Math.min((PEN_RADIUS + PEN_EDGE / 2 - distance) / PEN_EDGE, 1);
+          x[28 * row + column] = Math.max(x[28 * row + column], ink);
+        }
+      }
+    });
+  }
+  return x;
 }
 
 function centerOfMass(x) {

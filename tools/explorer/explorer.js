@@ -11,7 +11,6 @@ const data = JSON.parse(byId("data").textContent);
 const pointLabels = Array.from(data.pointLabels, Number);
 const pickedLabels = Array.from(data.digitLabels, Number);
 const pickedPictures = pickedLabels.map((_, k) => Float32Array.from(bytesOf(data.digits).subarray(784 * k, 784 * (k + 1)), (gray) => gray / 255));
-const CLOUD_DRAWS = normalPairs(data.draws, 0);
 
 function pickedInput(k) {
   return { x: pickedPictures[k], label: pickedLabels[k], picked: k, strokes: [] };
@@ -31,7 +30,7 @@ const cards = data.models.map((packed, k) => {
   const element = document.querySelectorAll(".model")[k];
   const model = { ...packed, points: floatsOf(packed.points), encoder: packed.encoder.map(unpackedLayer), decoder: packed.decoder.map(unpackedLayer) };
   const map = new LatentMap(element.querySelector(".map"), model, pointLabels);
-  return { model, map, element, clouds: {}, z: null, errorInCloud: null, stale: true };
+  return { model, map, element, clouds: {}, z: null, errorInCloud: null, background: null };
 });
 
 let theme = readTheme();
@@ -55,19 +54,10 @@ function inputChanged(which) {
   const { x, label } = state.inputs[which];
   for (const card of cards) {
     card.clouds[which] = encode(card.model, x, oneHot(label));
-    if (which === "start") {
-      card.errorInCloud = card.model.cloudy ? meanErrorInCloud(card) : null;
-      card.stale ||= card.model.conditional;
-    }
+    if (which === "start" && card.model.cloudy) card.errorInCloud = errorInCloud(card.model, x, oneHot(label), card.clouds.start);
     goToInput(card);
   }
   redraw();
-}
-
-function meanErrorInCloud({ model, clouds }) {
-  const { x, label } = state.inputs.start;
-  const errors = CLOUD_DRAWS.map((epsilon) => reconstructionError(x, decode(model, drawn(clouds.start, epsilon), oneHot(label))));
-  return errors.reduce((sum, error) => sum + error) / errors.length;
 }
 
 /** Put the point of a map where its digit is, or between its two digits. */
@@ -111,8 +101,7 @@ function drawAll() {
 
 function drawCard(card) {
   const { model, map, element, clouds } = card;
-  if (map.resize() || card.stale) map.drawBackground(state.view, state.inputs.start.label, theme);
-  card.stale = false;
+  drawBackground(card);
   const samples = state.mode === "sample" ? samplesOf(card) : null;
   const path = state.mode === "interpolate" ? [clouds.start.mu, clouds.end.mu] : null;
   const cloud = state.mode === "walk" && model.cloudy ? clouds.start : null;
@@ -121,6 +110,15 @@ function drawCard(card) {
   if (samples) showPictures(element.querySelector(".strip"), samples.map((z) => decode(model, z, labelNow())), STRIP.sample.columns);
   if (path) showPictures(element.querySelector(".strip"), interpolated(card), STRIP.interpolate.columns);
   if (state.mode === "walk") showNumbers(element, numbersOf(card));
+}
+
+/** Codes or decoded digits are drawn again when something about them has changed. */
+function drawBackground(card) {
+  const { label } = state.inputs.start;
+  const wanted = [state.view, theme.mark, card.model.conditional && label].join();
+  if (!card.map.resize() && card.background === wanted) return;
+  card.map.drawBackground(state.view, label, theme);
+  card.background = wanted;
 }
 
 function interpolated({ model, clouds: { start, end } }) {
@@ -233,10 +231,7 @@ function choose(name, value) {
   if (name === "mode") document.querySelector("[name=active]").checked = true; // the start, which all modes have
   if (name === "mode") state.active = "start";
   document.body.dataset.mode = state.mode;
-  for (const card of cards) {
-    card.stale ||= name === "view";
-    if (name === "mode") goToInput(card);
-  }
+  if (name === "mode") cards.forEach(goToInput);
   redraw();
 }
 
@@ -286,7 +281,7 @@ for (const card of cards) {
 new ResizeObserver(redraw).observe(document.querySelector(".models"));
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
   theme = readTheme();
-  choose("view", state.view);
+  redraw();
 });
 
 document.querySelectorAll("#digits canvas").forEach((canvas, k) => showPictures(canvas, [pickedPictures[k]]));

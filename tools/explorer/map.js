@@ -10,13 +10,13 @@ function showPictures(canvas, pictures, columns = 1) {
   if (canvas.width !== 28 * columns) canvas.width = 28 * columns;
   if (canvas.height !== 28 * rows) canvas.height = 28 * rows;
   const context = canvas.getContext("2d");
-  const image = context.createImageData(28 * columns, 28 * rows);
+  const image = context.createImageData(canvas.width, canvas.height);
+  const colors = new Uint32Array(image.data.buffer);
   pictures.forEach((picture, k) => {
-    const corner = Math.floor(k / columns) * 28 * image.width + (k % columns) * 28;
+    const corner = Math.floor(k / columns) * 28 * canvas.width + (k % columns) * 28;
     for (let i = 0; i < 784; i++) {
-      const at = 4 * (corner + Math.floor(i / 28) * image.width + (i % 28));
-      image.data.fill(255 * picture[i], at, at + 3);
-      image.data[at + 3] = 255;
+      const gray = Math.round(255 * picture[i]);
+      colors[corner + Math.floor(i / 28) * canvas.width + (i % 28)] = 0xff000000 | (gray * 0x010101);
     }
   });
   context.putImageData(image, 0, 0);
@@ -141,7 +141,7 @@ class LatentMap {
       for (const code of path) this.dot(code, 2.5 * unit, theme);
     }
     if (samples) samples.forEach((sample) => this.dot(sample, 3 * unit, theme));
-    else this.dot(z, 5 * unit, theme);
+    else this.crosshair(z, theme);
   }
 
   ellipse({ mu, logVar }) {
@@ -149,9 +149,23 @@ class LatentMap {
     this.context.ellipse(...this.toPixels(mu), radii[0], radii[1], 0, 0, 2 * Math.PI);
   }
 
+  /** Its middle is free, so that a small cloud around the point is seen. */
+  crosshair(z, theme) {
+    const [x, y] = this.toPixels(this.inside(z));
+    const [near, far] = [6 * this.unit, 15 * this.unit];
+    const arms = () => {
+      for (const [right, down] of [[1, 0], [-1, 0], [0, 1], [0, -1]]) {
+        this.context.moveTo(x + near * right, y + near * down);
+        this.context.lineTo(x + far * right, y + far * down);
+      }
+    };
+    this.outlined(arms, 3 * this.unit, theme);
+    this.dot(z, 2 * this.unit, theme);
+  }
+
   /** A dot that is seen on white, on black and on other dots, because it has a seam. */
   dot(z, radius, theme) {
-    for (const [color, extra] of [[theme.seam, 2 * this.unit], [theme.mark, 0]]) {
+    for (const [color, extra] of [[theme.seam, 1.5 * this.unit], [theme.mark, 0]]) {
       this.context.beginPath();
       this.context.arc(...this.toPixels(this.inside(z)), radius + extra, 0, 2 * Math.PI);
       this.context.fillStyle = color;
@@ -161,11 +175,11 @@ class LatentMap {
 
   /** A line with a seam, likewise. */
   outlined(trace, width, theme) {
-    for (const [color, extra] of [[theme.seam, 2.2], [theme.mark, 1]]) {
+    for (const [color, extra] of [[theme.seam, 3 * this.unit], [theme.mark, 0]]) {
       this.context.beginPath();
       trace();
       this.context.strokeStyle = color;
-      this.context.lineWidth = width * extra;
+      this.context.lineWidth = width + extra;
       this.context.stroke();
     }
   }

@@ -8,6 +8,9 @@ const ACTIVATIONS = {
   silu: (v) => v / (1 + Math.exp(-v)),
 };
 
+// Points of the standard normal and their weights: means of polynomials up to the fifth degree are exact.
+const QUADRATURE = [[-Math.sqrt(3), 1 / 6], [0, 2 / 3], [Math.sqrt(3), 1 / 6]];
+
 function bytesOf(base64) {
   return Uint8Array.from(atob(base64), (character) => character.charCodeAt(0));
 }
@@ -29,9 +32,10 @@ function forward(layers, input) {
   return layers.reduce((values, { weights, bias, activate }) => {
     const sums = Float64Array.from(bias);
     for (let i = 0; i < values.length; i++) {
-      if (values[i] === 0) continue; // most pixels of a digit, and many ReLU units
+      const value = values[i];
+      if (value === 0) continue; // most pixels of a digit, and many ReLU units
       const row = i * sums.length;
-      for (let j = 0; j < sums.length; j++) sums[j] += values[i] * weights[row + j];
+      for (let j = 0; j < sums.length; j++) sums[j] += value * weights[row + j];
     }
     return sums.map(activate);
   }, input);
@@ -67,9 +71,16 @@ function klToStandardNormal({ mu, logVar }) {
   return 0.5 * mu.reduce((sum, m, i) => sum + m * m + Math.exp(logVar[i]) - 1 - logVar[i], 0);
 }
 
-/** The point at `epsilon` standard deviations from the center of a cloud. */
-function drawn({ mu, logVar }, epsilon) {
-  return mu.map((m, i) => m + Math.exp(logVar[i] / 2) * epsilon[i]);
+/** The mean error over a cloud, from nine of its points and their weights (Gauss-Hermite quadrature with three per axis). */
+function errorInCloud(model, x, y, { mu, logVar }) {
+  let nats = 0;
+  for (const [right, weightRight] of QUADRATURE) {
+    for (const [up, weightUp] of QUADRATURE) {
+      const z = [mu[0] + Math.exp(logVar[0] / 2) * right, mu[1] + Math.exp(logVar[1] / 2) * up];
+      nats += weightRight * weightUp * reconstructionError(x, decode(model, z, y));
+    }
+  }
+  return nats;
 }
 
 /** `n` pairs from the standard normal, the same for the same seed (mulberry32 and Box-Muller). */
