@@ -20,10 +20,10 @@ LONGEST_CODE = 14  # lines of a cell that is worth a slide
 
 SKIPPED = ("badge", "bootstrap", "setup", "imports", "export", "exercise", "solution", "open-answer")
 # Of these sections the first cell makes all slides.
-ONE_CELL = ("Warm-up questions", "Exercises", "Questions", "Where next")
+ONE_CELL = ("Warm-up questions", "Exercises", "Questions")
 
 # What may go when a deck has too many slides, and a higher number goes first.
-MUST, SECOND_FIGURE, FORMULA, RESULT, MORE_FIGURES, CODE = range(6)
+MUST, BARE_SUBHEADING, SECOND_FIGURE, FORMULA, RESULT, MORE_FIGURES, CODE = range(7)
 
 
 @dataclass
@@ -31,7 +31,7 @@ class Candidate:
     """What a cell would be in a deck, and how easily it can be left out."""
 
     cell: NotebookNode
-    role: str  # "heading", "text", "figure", "print", "code", "notes" or "skip"
+    role: str  # "heading", "text", "figure", "print", "code", "more", "notes" or "skip"
     priority: int = MUST
 
 
@@ -74,11 +74,10 @@ def _left_out(cell: NotebookNode) -> str:
 
 
 def _candidates(section: Section) -> list[Candidate]:
-    first, *others = section.cells or [None]
-    if first is None:
+    if not section.cells:
         return []
     if section.title in ONE_CELL:
-        return [Candidate(first, "heading"), *(Candidate(cell, "skip") for cell in others)]
+        return [Candidate(section.cells[0], "heading"), *(Candidate(cell, "skip") for cell in section.cells[1:])]
     found = [_candidate(cell, section) for cell in section.cells]
     found[0].role, found[0].priority = "heading", MUST
     for part in _parts(found):
@@ -115,6 +114,8 @@ def _candidate(cell: NotebookNode, section: Section) -> Candidate:
 def _markdown(cell: NotebookNode, section: Section) -> Candidate:
     if "<details>" in cell.source:  # an appendix
         return Candidate(cell, "skip")
+    if section.title == "Where next":
+        return Candidate(cell, "more")
     asks = section.title == OPENING and re.search(r"\*\*[^*]*\?\*\*", cell.source)
     if asks or section.title == "The answer" or re.search(r"^### ", cell.source, re.MULTILINE):
         return Candidate(cell, "text")
@@ -124,11 +125,16 @@ def _markdown(cell: NotebookNode, section: Section) -> Candidate:
 def _rank(candidates: list[Candidate]) -> None:
     """The first figure under a heading is needed, or else its first result; each further one less than the one before."""
     pictures = [candidate for candidate in candidates if candidate.role == "figure"]
-    for picture, priority in zip(pictures[1:], [SECOND_FIGURE] + [MORE_FIGURES] * len(pictures), strict=False):
+    is_section = candidates[0].role == "heading"
+    needed = pictures[:1] if is_section or has_room(candidates[0].cell) else []
+    ranks = [SECOND_FIGURE] + [MORE_FIGURES] * len(pictures)
+    for picture, priority in zip(pictures[len(needed) :], ranks, strict=False):
         picture.priority = priority
     results = sorted((c for c in candidates if c.role in ("print", "code")), key=lambda c: c.priority)
     if results and not pictures and has_room(candidates[0].cell):
         results[0].priority = MUST
+    elif not pictures and not is_section:
+        candidates[0].priority = BARE_SUBHEADING
 
 
 def _types(candidates: list[Candidate]) -> list[str]:
@@ -138,6 +144,8 @@ def _types(candidates: list[Candidate]) -> list[str]:
         role = candidate.role
         if role in ("notes", "skip"):
             types.append(role)
+        elif role == "more":
+            types.append("fragment")
         elif role == "heading":
             types.append("slide")
             room = has_room(candidate.cell)

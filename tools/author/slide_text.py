@@ -15,9 +15,11 @@ LONGEST_FORMULA = 58  # letters in a line
 SMALLEST_FORMULA = 0.75  # of the size of other formulas
 SHORT_SENTENCE = 45  # characters; "Back to the opening question." says nothing on its own
 FEW = 4  # lines: where there is room for so few, every paragraph is shortened
+# What a sentence begins with that is understood only after the one before it.
+POINTS_BACK = re.compile(r"(?:This|That|These|Such|It|They|So) ")
 CODE_LINES = 18
 LARGEST_CODE, SMALLEST_CODE = 24, 14  # pixels
-LISTING_WIDTH, LISTING_SPACE = 1120, 40  # pixels: the longest line, and what stands above and below a listing
+LISTING_WIDTH, LISTING_SPACE = 1120, 40  # pixels: the longest line, and what stands around a listing
 PRINTED_CHARACTERS = 76
 LETTER, LINE = 0.61, 1.36  # width of a letter and height of a line, in font sizes
 
@@ -32,18 +34,29 @@ def shortened(markdown: str, lines: float) -> tuple[str, bool]:
     if height_of(markdown) <= lines:
         return markdown, True
     short = [
-        block if _height(block) <= SHORT_PARAGRAPH and lines > FEW else _key_sentences(block) for block in everything
+        block if _height(block) <= SHORT_PARAGRAPH and lines > FEW else _key_sentences(block, lines > FEW)
+        for block in everything
     ]
-    kept: set[int] = set()
+    kept: dict[int, str] = {}
     for i in sorted(range(len(short)), key=lambda i: (_importance(everything[i]), i)):
-        if _height(short[i]) <= lines:
-            kept.add(i)
-            lines -= _height(short[i])
-        elif not _importance(everything[i]):
-            continue
-        else:  # what comes later may not be understood without it
+        if block := _fitting(short[i], lines):
+            kept[i] = block
+            lines -= _height(block)
+        elif _importance(everything[i]):  # what comes later may not be understood without it
             break
-    return "\n\n".join(short[i] for i in sorted(kept)), False
+    return "\n\n".join(kept[i] for i in sorted(kept)), False
+
+
+def _fitting(block: str, lines: float) -> str:
+    """The block, or as many of a paragraph's first sentences as there is room for."""
+    if _height(block) <= lines or not _is_paragraph(block):
+        return block if _height(block) <= lines else ""
+    said = sentences(block)
+    return next((text for n in range(len(said), 0, -1) if _height(text := " ".join(said[:n])) <= lines), "")
+
+
+def _is_paragraph(block: str) -> bool:
+    return "$$" not in block and not re.match(r"\||```|<|[-*] |\d+\. ", block)
 
 
 def height_of(markdown: str) -> float:
@@ -78,15 +91,16 @@ def _length(text: str) -> int:
     return len(re.sub(r"\$[^$]+\$|\*\*|`", "", text)) + commands
 
 
-def _key_sentences(block: str) -> str:
+def _key_sentences(block: str, with_context: bool) -> str:
     """A paragraph's sentences with bold words, or else its first; other blocks stay, the items of a list one sentence each."""
-    if "$$" in block or block.startswith(("|", "```", "<")):
-        return block
     if re.match(r"(?:[-*]|\d+\.) ", block):
-        return "\n".join(_first_sentence(item) for item in re.split(r"\n(?=(?:[-*]|\d+\.) )", block))
+        return "\n".join(_short_item(item) for item in re.split(r"\n(?=(?:[-*]|\d+\.) )", block))
+    if not _is_paragraph(block):
+        return block
     said = sentences(block)
-    bold = [sentence for sentence in said if "**" in sentence]
-    return " ".join(bold or _opening(said))
+    bold = {i for i, sentence in enumerate(said) if "**" in sentence}
+    needed = {i - 1 for i in bold if i and POINTS_BACK.match(said[i])} if with_context else set()
+    return " ".join(said[i] for i in sorted(bold | needed)) or " ".join(_opening(said))
 
 
 def _opening(said: list[str]) -> list[str]:
@@ -94,17 +108,15 @@ def _opening(said: list[str]) -> list[str]:
     return said[:2] if said[0].endswith("?") or len(said[0]) < SHORT_SENTENCE else said[:1]
 
 
-def _first_sentence(item: str) -> str:
+def _short_item(item: str) -> str:
     mark, text = item.split(" ", 1)
-    return f"{mark} {sentences(text)[0]}"
+    return " ".join([mark, *_opening(sentences(text))])
 
 
-def font_size(listings: list[str], height: float) -> int:
-    """Pixels at which code and printed text fit together below one another on a slide."""
-    lines = [line for text in listings for line in text.splitlines()]
-    by_width = LISTING_WIDTH / (LETTER * max(1, *map(len, lines), 1))
-    by_height = (height - LISTING_SPACE * len(listings)) / (LINE * max(1, len(lines)))
-    return max(SMALLEST_CODE, min(LARGEST_CODE, int(by_width), int(by_height)))
+def font_size(listing: str, lines: int, height: float) -> int:
+    """Pixels at which code or printed text fits on a slide whose listings have so many lines and pixels of height."""
+    by_width = LISTING_WIDTH / (LETTER * max(map(len, listing.splitlines()), default=1))
+    return max(SMALLEST_CODE, min(LARGEST_CODE, int(by_width), int(height / (LINE * lines))))
 
 
 def wrapped(text: str) -> str:

@@ -23,7 +23,16 @@ from pygments.formatters import HtmlFormatter
 from pygments.lexers import PythonLexer
 
 from tools.author.slide_rules import SLIDE_TYPES, questions_in_class, slide_types
-from tools.author.slide_text import CODE_LINES, code_pages, font_size, height_of, shortened, text_html, wrapped
+from tools.author.slide_text import (
+    CODE_LINES,
+    LISTING_SPACE,
+    code_pages,
+    font_size,
+    height_of,
+    shortened,
+    text_html,
+    wrapped,
+)
 from tools.shared.class_plan import Step, class_plan
 from tools.shared.lesson_parts import OPENING, Figure, Question, figures, printed, sections, sounds, title_of
 from tools.shared.mathml import FormulaError
@@ -43,7 +52,7 @@ OUTPUT_FOLDER = ROOT / "build" / "slides"
 REVEAL = files("sphinx_revealjs") / "_static" / "revealjs"
 
 # Lines of text, as wide as a slide, for which there is room.
-LINES, LINES_ABOVE_A_FIGURE, LINES_OF_A_RESULT = 12, 3, 5
+LINES, LINES_ABOVE_A_FIGURE, LINES_ABOVE_CODE, LINES_OF_A_RESULT = 12, 3, 4, 5
 HEIGHT, LINE = 560, 41  # pixels below the title, and of a line
 # How much time a slide needs compared with others.
 WEIGHTS = {"question": 3, "figure": 3, "code": 3, "plain": 2, "answer": 1}
@@ -187,7 +196,7 @@ def _fill_with_markdown(slide: Slide, cell: NotebookNode) -> None:
         slide.notes.append(markdown_to_html(before))
     if heading:
         slide.title = heading
-    slide.text = after
+    slide.text = f"{slide.text}\n\n{after}".strip()
 
 
 def _around_heading(source: str) -> tuple[str, str, str]:
@@ -247,13 +256,14 @@ def _training(cell: NotebookNode, words: str = "{}") -> str:
 def _write_text(slide: Slide) -> None:
     """Shorten the text to what there is room for; the whole text goes to the notes."""
     listings = [part.listing for part in slide.parts if part.listing]
-    room = LINES_ABOVE_A_FIGURE if listings or slide.look == "figure" else LINES
+    room = LINES_ABOVE_A_FIGURE if slide.look == "figure" else LINES_ABOVE_CODE if listings else LINES
     text, is_whole = shortened(slide.text, room)
-    free = LINES - height_of(text) - sum(len(listing.splitlines()) for listing in listings)
-    result, _ = shortened(slide.result, min(LINES_OF_A_RESULT, free))
+    listed = sum(len(listing.splitlines()) for listing in listings)
+    result, _ = shortened(slide.result, min(LINES_OF_A_RESULT, LINES - height_of(text) - listed))
+    height = HEIGHT - LINE * (height_of(text) + height_of(result)) - LISTING_SPACE * len(listings)
     for part in slide.parts:
         if part.listing:
-            part.font_size = font_size(listings, HEIGHT - LINE * (height_of(text) + height_of(result)))
+            part.font_size = font_size(part.listing, listed, height)
     if text:
         slide.parts.insert(0, Part("text", text_html(text)))
     if result:
