@@ -192,14 +192,24 @@ function draw(strokes) {
   setInput({ x: pictureOf(strokes), picked: null, strokes });
 }
 
+/** The label under which the conditional model explains a picture best. */
+function likeliestLabel(x) {
+  const { model } = cards.find((card) => card.model.conditional);
+  const nelbo = Array.from({ length: 10 }, (_, label) => {
+    const cloud = encode(model, x, oneHot(label));
+    return errorInCloud(model, x, oneHot(label), cloud) + klToStandardNormal(cloud);
+  });
+  return nelbo.indexOf(Math.min(...nelbo));
+}
+
 /** Where the pointer is, in parts of an element's width and height. */
 function placeIn(element, event) {
   const box = element.getBoundingClientRect();
   return [(event.clientX - box.left) / box.width, (event.clientY - box.top) / box.height];
 }
 
-/** Call `begin` when a pointer goes down on an element and `move` while it is held. */
-function onDrag(element, begin, move) {
+/** Call `begin` when a pointer goes down on an element, `move` while it is held, and `finish` when it is let go. */
+function onDrag(element, begin, move, finish = () => {}) {
   let held = null;
   element.addEventListener("pointerdown", (event) => {
     if (event.button !== 0) return;
@@ -208,7 +218,10 @@ function onDrag(element, begin, move) {
     begin(event);
   });
   element.addEventListener("pointermove", (event) => event.pointerId === held && move(event));
-  for (const end of ["pointerup", "pointercancel"]) element.addEventListener(end, () => (held = null));
+  element.addEventListener("lostpointercapture", () => {
+    held = null;
+    finish();
+  });
 }
 
 onDrag(
@@ -219,6 +232,7 @@ onDrag(
     strokes.at(-1).push(placeIn(pad, event));
     draw(strokes);
   },
+  () => setInput({ label: likeliestLabel(state.inputs[state.active].x) }),
 );
 byId("clear").addEventListener("click", () => draw([]));
 byId("digits").addEventListener("change", (event) => setInput(pickedInput(Number(event.target.value))));

@@ -19,12 +19,16 @@ function floatsOf(base64) {
   return new Float32Array(bytesOf(base64).buffer);
 }
 
-/** A dense layer as the page stores it, a kernel of whole numbers with one scale per unit, made ready for `forward`. */
-function unpackedLayer({ kernel, scale, bias, activation }) {
-  const scales = floatsOf(scale);
-  const wholeNumbers = new Int8Array(bytesOf(kernel).buffer);
-  const weights = Float32Array.from(wholeNumbers, (weight, i) => weight * scales[i % scales.length]);
-  return { weights, bias: floatsOf(bias), activate: ACTIVATIONS[activation] };
+/** A dense layer as the page stores it, made ready for `forward`. */
+function unpackedLayer(layer) {
+  const weights = layer.kernel ? floatsOf(layer.kernel) : scaled(layer.wholeNumbers, floatsOf(layer.scale));
+  return { weights, bias: floatsOf(layer.bias), activate: ACTIVATIONS[layer.activation] };
+}
+
+/** A kernel from whole numbers of eight bits and a scale for each of its units. */
+function scaled(wholeNumbers, scales) {
+  const numbers = new Int8Array(bytesOf(wholeNumbers).buffer);
+  return Float32Array.from(numbers, (number, i) => number * scales[i % scales.length]);
 }
 
 /** The outputs of a stack of dense layers, for one input. */
