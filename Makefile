@@ -11,7 +11,7 @@ INSTALLED := .venv/installed
 INSTALLED_DEV := .venv/installed-dev
 
 .DEFAULT_GOAL := help
-.PHONY: help lab check-up test check test-slow notebooks lessons stamp publish reference pretrained curves html site \
+.PHONY: help lab check-up test check test-slow notebooks lessons stamp publish reference pretrained curves html site slides student explorer \
 	bench allocator cost faults stress test-backends test-versions
 
 help:
@@ -64,6 +64,15 @@ curves: lessons ## repeat the trainings behind the lessons' stored curves; goes 
 
 site: $(INSTALLED_DEV) ## make the course's web pages in build/site, with the slides and the explorer if they are there
 	$(VENV_PYTHON) -m tools.site.build
+
+slides: $(INSTALLED_DEV) ## make a deck of slides for each lesson, in build/slides
+	$(VENV_PYTHON) -m tools.author.slides
+
+student: $(INSTALLED_DEV) ## make notebooks without solutions, in build/student, and the answers, in build/instructor
+	$(VENV_PYTHON) -m tools.author.student
+
+explorer: $(INSTALLED_DEV) ## make the latent space explorer, one web page, build/explorer.html
+	$(VENV_PYTHON) -m tools.explorer.build
 
 html: $(INSTALLED_DEV) ## make web pages that need no network, in build/html
 	$(VENV_PYTHON) -m tools.author.export_html

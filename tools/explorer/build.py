@@ -112,7 +112,7 @@ def codes_of(model: keras.Model, x: np.ndarray, y: np.ndarray) -> np.ndarray:
     return outputs[0] if isinstance(model, VAE) else outputs
 
 
-def test_figures(model: keras.Model) -> tuple[float, float | None, float | None]:
+def means_over_test_digits(model: keras.Model) -> tuple[float, float | None, float | None]:
     """Error, KL and −ELBO of the test digits in nats; a plain autoencoder has the first only."""
     _, _, (x_test, y_test) = load_mnist(flat=True)
     if not isinstance(model, VAE):
@@ -178,7 +178,7 @@ def page() -> str:
             "about": entry.about,
             "conditional": isinstance(model, ConditionalVAE),
             "cloudy": isinstance(model, VAE),
-            "figures": test_figures(model),
+            "figures": means_over_test_digits(model),
         }
         for entry, model in models
     ]
