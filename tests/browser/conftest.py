@@ -37,7 +37,9 @@ def open_page(browser):
         )
         contexts.append(context)
         page = context.new_page()
-        page.on("request", lambda request: troubles.append(f"request: {request.url[:200]}") if _leaves(request) else None)
+        page.on(
+            "request", lambda request: troubles.append(f"request: {request.url[:200]}") if _leaves(request) else None
+        )
         page.on("pageerror", lambda error: troubles.append(f"error: {error}"))
         page.on("console", lambda said: troubles.append(f"console: {said.text}") if said.type == "error" else None)
         page.goto(file.resolve().as_uri())
@@ -58,7 +60,8 @@ def grave_violations():
     """From a page to what axe-core finds of level serious or critical: rule, and the first element that breaks it."""
 
     def find(page: Page) -> list[str]:
-        found = Axe().run(page).response["violations"]
+        # Without preloading: it fetches style sheets, which a page opened from disk may not do.
+        found = Axe().run(page, options={"preload": False, "resultTypes": ["violations"]}).response["violations"]
         return [f"{v['id']}: {v['nodes'][0]['html'][:200]}" for v in found if v["impact"] in ("serious", "critical")]
 
     return find
