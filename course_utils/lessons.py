@@ -809,11 +809,7 @@ def draw_from_mixture(mixture, n, rng, temperature=1.0):
 
 
 def inception_score(probabilities):
-    """exp of the mean KL divergence between each picture's class probabilities and their mean.
-
-    `probabilities` has the shape `(n, classes)`, rows summing to 1. The score lies between 1
-    (all rows alike) and the number of classes (each row certain, all classes equally often).
-    """
+    """exp of the mean KL divergence between each row of probabilities `(n, classes)` and their mean."""
     p = np.asarray(probabilities, dtype="float64")
     if p.ndim != 2 or not np.allclose(p.sum(axis=1), 1, atol=1e-3):
         raise ValueError("expected rows of probabilities that sum to 1.")
@@ -849,6 +845,13 @@ def variety(x, digits):
     return float(np.mean([x[g].var(axis=0).sum() if g.sum() > 1 else 0.0 for g in groups]))
 
 
+def nearest(x, pool):
+    """For each flat picture, the row of the picture in `pool` with the smallest squared difference."""
+    half_norms = 0.5 * np.einsum("ij,ij->i", pool, pool)
+    parts = [x[start : start + 100] for start in range(0, len(x), 100)]  # limits peak memory
+    return np.concatenate([np.argmax(part @ pool.T - half_norms, axis=1) for part in parts])
+
+
 @keras.saving.register_keras_serializable(package="course")
 class ConditionalVAE(VAE):
     """VAE of pictures given their labels; its input is the pair `[pictures, labels]`.
@@ -867,13 +870,6 @@ class ConditionalVAE(VAE):
         mu, log_var = self.encoder([pictures, labels])
         x_hat = self.decoder([self.sampling([mu, log_var]), labels])
         return self.add_up(pictures, x_hat, mu, log_var)
-
-
-def nearest(x, pool):
-    """For each flat picture, the row of the picture in `pool` with the smallest squared difference."""
-    half_norms = 0.5 * np.einsum("ij,ij->i", pool, pool)
-    parts = [x[start : start + 250] for start in range(0, len(x), 250)]  # limits peak memory
-    return np.concatenate([np.argmax(part @ pool.T - half_norms, axis=1) for part in parts])
 
 
 def fit_each_digit(codes, y):
@@ -904,12 +900,13 @@ def slant_degrees(x):
 
     A picture sheared by that angle about its center has no correlation of row and column.
     """
-    x = np.asarray(x, "float64")
-    x = x / np.maximum(x.sum(axis=1, keepdims=True), 1e-9)
     row, column = (axis.ravel() for axis in np.mgrid[:28, :28])
     up, right = -row, column  # rows are counted downwards
-    covariance = x @ (up * right) - (x @ up) * (x @ right)
-    variance = x @ (up * up) - (x @ up) ** 2
+    x = np.asarray(x, "float64")
+    moments = x @ np.stack([up, right, up * right, up * up], axis=1)
+    moments /= np.maximum(x.sum(axis=1, keepdims=True), 1e-9)
+    covariance = moments[:, 2] - moments[:, 0] * moments[:, 1]
+    variance = moments[:, 3] - moments[:, 0] ** 2
     return np.degrees(np.arctan(covariance / np.maximum(variance, 1e-9)))
 
 
