@@ -25,7 +25,7 @@ def pages() -> dict[str, str]:
 
 
 def module_page(module: griffe.Module) -> str:
-    parts = [f"# {module.path}", docstring(module), f"```{{py:module}} {module.path}\n```"]
+    parts = [f"# {module.path.partition('.')[2]}", docstring(module), f"```{{py:module}} {module.path}\n```"]
     for member in public(module):
         parts.append(class_directive(member) if member.is_class else function_directive("py:function", member))
     return "\n\n".join(parts) + "\n"
@@ -53,13 +53,13 @@ def without_self(signature: str) -> str:
     return signature.replace("(self, ", "(").replace("(self)", "()")
 
 
-def docstring(owner: griffe.Object) -> str:
+def docstring(owner: griffe.Object | griffe.Alias) -> str:
     """A docstring in MyST Markdown, with its sections as a list of fields."""
     sections = owner.docstring.parsed if owner.docstring else []
     return "\n\n".join(section_text(section, owner) for section in sections)
 
 
-def section_text(section: griffe.DocstringSection, owner: griffe.Object) -> str:
+def section_text(section: griffe.DocstringSection, owner: griffe.Object | griffe.Alias) -> str:
     fields = {
         "parameters": "param {0.name}",
         "returns": "returns",

@@ -28,6 +28,8 @@ def build(folder: Path, notebooks: list[Path]) -> None:
     options = ["-b", "html", "-c", settings, "-d", str(sources / ".doctrees"), "--fail-on-warning", "--quiet"]
     if build_main([*options, str(sources), str(folder)]):
         sys.exit("The site is not complete: see the messages above.")
+    for leftover in [*folder.rglob("*.map"), *folder.rglob("webpack-macros.html")]:  # of the theme's own build
+        leftover.unlink()
     for notebook in notebooks:
         shutil.copy(notebook, folder / "notebooks")
     if SLIDES_FOLDER.is_dir():

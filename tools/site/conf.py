@@ -23,7 +23,6 @@ myst_dmath_double_inline = True
 suppress_warnings = ["myst.header"]  # a lesson may begin with a heading of the third level
 
 add_module_names = False
-maximum_signature_line_length = 80
 python_use_unqualified_type_names = True
 
 html_theme = "pydata_sphinx_theme"

@@ -1,6 +1,7 @@
 """What Sphinx and MyST-NB lack for the course: formulas as MathML, alternative texts of stored pictures, terms as links."""
 
 import hashlib
+import re
 from base64 import b64decode
 from pathlib import Path
 
@@ -83,7 +84,7 @@ def finish_lesson(app: Sphinx, doctree: nodes.document) -> None:
 def mark_chinese(app: Sphinx, doctree: nodes.document) -> None:
     """Tell screen readers which names of the glossary are Chinese."""
     for name in doctree.findall(nodes.term):
-        if "\u4e00" <= name.astext()[-1:] <= "\u9fff":
+        if re.search("[\u4e00-\u9fff]", name.astext()):
             name["classes"].append("language-zh-Hans")
 
 

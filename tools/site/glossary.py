@@ -41,8 +41,9 @@ class Introduction:
     notebook: Path
 
 
-def normalized(bold: str) -> str:
-    return " ".join(bold.split())
+def normalized(text: str) -> str:
+    """With single spaces, and with the apostrophes of the lessons, which are typographic on a page."""
+    return " ".join(text.replace("’", "'").split())
 
 
 def is_claim(bold: str) -> bool:
