@@ -24,7 +24,6 @@ from pygments.lexers import PythonLexer
 
 from tools.author.slide_rules import SLIDE_TYPES, questions_in_class, slide_types
 from tools.author.slide_text import (
-    CODE_LINES,
     LISTING_SPACE,
     code_pages,
     font_size,
@@ -53,6 +52,7 @@ REVEAL = files("sphinx_revealjs") / "_static" / "revealjs"
 
 # Lines of text, as wide as a slide, for which there is room.
 LINES, LINES_ABOVE_A_FIGURE, LINES_ABOVE_CODE, LINES_OF_A_RESULT = 12, 3, 4, 5
+LINES_WITH_CODE = 14  # of code and what it prints, together
 HEIGHT, LINE = 560, 41  # pixels below the title, and of a line
 # How much time a slide needs compared with others.
 WEIGHTS = {"question": 3, "figure": 3, "code": 3, "plain": 2, "answer": 1}
@@ -149,8 +149,8 @@ def _add(deck: list[Slide], cell: NotebookNode, kind: str, section: str, title: 
         if deck[-1].parts and deck[-1].parts[-1].look == "printed" and not deck[-1].result:
             deck[-1].result = cell.source
     elif questions_in_class(cell):
-        for question in questions_in_class(cell):
-            deck += _question(question, section, "slide" if question is questions_in_class(cell)[0] else "subslide")
+        for number, question in enumerate(questions_in_class(cell)):
+            deck += _question(question, section, "subslide" if number else kind)
     else:
         if kind in ("slide", "subslide"):
             deck.append(Slide(section, title if kind == "slide" else _subtitle(cell, deck, title), kind))
@@ -217,7 +217,7 @@ def _is_out_of_sight(cell: NotebookNode) -> bool:
         any(has_tag(cell, tag) for tag in ("hide-input", "checkpoint"))
         or bool(figures(cell) or sounds(cell))
         or "results_table()" in cell.source
-        or (bool(printed(cell)) and lines > CODE_LINES)
+        or (bool(printed(cell)) and lines > LINES_WITH_CODE)
     )
 
 
@@ -303,7 +303,7 @@ def deck_html(notebook: NotebookNode, plan: dict[str, Step]) -> str:
         reveal_css=(REVEAL / "dist" / "reveal.css").read_text(encoding="utf-8"),
         reveal_js=_script(REVEAL / "dist" / "reveal.js"),
         notes_js=_script(REVEAL / "plugin" / "notes" / "notes.js"),
-        code_css=HtmlFormatter(style="friendly").get_style_defs(".part.code pre"),
+        code_css=HtmlFormatter(style="xcode").get_style_defs(".part.code pre"),
         deck_css=(TEMPLATE_FOLDER / "deck.css").read_text(encoding="utf-8"),
     )
     require_offline(html)
