@@ -10,7 +10,10 @@ const pad = byId("pad");
 const data = JSON.parse(byId("data").textContent);
 const pointLabels = Array.from(data.pointLabels, Number);
 const pickedLabels = Array.from(data.digitLabels, Number);
-const pickedPictures = pickedLabels.map((_, k) => Float32Array.from(bytesOf(data.digits).subarray(784 * k, 784 * (k + 1)), (gray) => gray / 255));
+const grays = bytesOf(data.digits);
+const pickedPictures = pickedLabels.map((_, k) =>
+  Float32Array.from(grays.subarray(784 * k, 784 * (k + 1)), (gray) => gray / 255),
+);
 
 function pickedInput(k) {
   return { x: pickedPictures[k], label: pickedLabels[k], picked: k, strokes: [] };
@@ -21,14 +24,15 @@ const state = {
   view: "codes",
   active: "start", // which of the two digits the pad and the picker change
   inputs: { start: pickedInput(4), end: pickedInput(2) },
-  position: 0,
+  position: 0.5,
   temperature: 1,
   seed: 1,
 };
 
 const cards = data.models.map((packed, k) => {
   const element = document.querySelectorAll(".model")[k];
-  const model = { ...packed, points: floatsOf(packed.points), encoder: packed.encoder.map(unpackedLayer), decoder: packed.decoder.map(unpackedLayer) };
+  const [encoder, decoder] = [packed.encoder, packed.decoder].map((layers) => layers.map(unpackedLayer));
+  const model = { ...packed, encoder, decoder, points: floatsOf(packed.points) };
   const map = new LatentMap(element.querySelector(".map"), model, pointLabels);
   return { model, map, element, clouds: {}, z: null, errorInCloud: null, background: null };
 });
@@ -38,23 +42,30 @@ let theme = readTheme();
 function readTheme() {
   const style = getComputedStyle(document.documentElement);
   const color = (name) => style.getPropertyValue(name).trim();
-  return { mark: color("--mark"), seam: color("--seam"), muted: color("--muted"), digits: pointLabels.slice(0, 10).map((_, digit) => color(`--digit-${digit}`)) };
+  const digits = Array.from({ length: 10 }, (_, digit) => color(`--digit-${digit}`));
+  return { mark: color("--mark"), seam: color("--seam"), muted: color("--muted"), digits };
 }
 
 // What follows from the state
 
-/** The label that the decoder of the conditional model is told: between two digits, a share of each. */
-function labelNow() {
+/** What the conditional decoder is told between two digits: a share of each label. */
+function labelAt(position) {
   const { start, end } = state.inputs;
-  return state.mode === "interpolate" ? mixed(oneHot(start.label), oneHot(end.label), state.position) : oneHot(start.label);
+  return mixed(oneHot(start.label), oneHot(end.label), position);
+}
+
+/** What it is told about the point of its map. */
+function labelNow() {
+  return state.mode === "interpolate" ? labelAt(state.position) : oneHot(state.inputs.start.label);
 }
 
 /** A digit has changed: its clouds, and the points that follow it. */
 function inputChanged(which) {
   const { x, label } = state.inputs[which];
   for (const card of cards) {
-    card.clouds[which] = encode(card.model, x, oneHot(label));
-    if (which === "start" && card.model.cloudy) card.errorInCloud = errorInCloud(card.model, x, oneHot(label), card.clouds.start);
+    const cloud = encode(card.model, x, oneHot(label));
+    card.clouds[which] = cloud;
+    if (which === "start" && cloud.logVar) card.errorInCloud = errorInCloud(card.model, x, oneHot(label), cloud);
     goToInput(card);
   }
   redraw();
@@ -107,8 +118,9 @@ function drawCard(card) {
   const cloud = state.mode === "walk" && model.cloudy ? clouds.start : null;
   map.draw({ z: card.z, cloud, path, samples }, theme);
   showPictures(element.querySelector(".decoded"), [decode(model, card.z, labelNow())]);
-  if (samples) showPictures(element.querySelector(".strip"), samples.map((z) => decode(model, z, labelNow())), STRIP.sample.columns);
-  if (path) showPictures(element.querySelector(".strip"), interpolated(card), STRIP.interpolate.columns);
+  const strip = element.querySelector(".strip");
+  if (samples) showPictures(strip, samples.map((z) => decode(model, z, labelNow())), STRIP.sample.columns);
+  if (path) showPictures(strip, interpolated(card), STRIP.interpolate.columns);
   if (state.mode === "walk") showNumbers(element, numbersOf(card));
 }
 
@@ -122,11 +134,8 @@ function drawBackground(card) {
 }
 
 function interpolated({ model, clouds: { start, end } }) {
-  const { inputs } = state;
-  return Array.from({ length: STRIP.interpolate.n }, (_, k) => {
-    const t = k / (STRIP.interpolate.n - 1);
-    return decode(model, mixed(start.mu, end.mu, t), mixed(oneHot(inputs.start.label), oneHot(inputs.end.label), t));
-  });
+  const positions = Array.from({ length: STRIP.interpolate.n }, (_, k) => k / (STRIP.interpolate.n - 1));
+  return positions.map((t) => decode(model, mixed(start.mu, end.mu, t), labelAt(t)));
 }
 
 function showNumbers(element, numbers) {
@@ -240,17 +249,22 @@ byId("wanted").addEventListener("change", (event) => setInput({ label: Number(ev
 
 // Events: tools
 
-function choose(name, value) {
-  state[name] = value;
-  if (name === "mode") document.querySelector("[name=active]").checked = true; // the start, which all modes have
-  if (name === "mode") state.active = "start";
-  document.body.dataset.mode = state.mode;
-  if (name === "mode") cards.forEach(goToInput);
-  redraw();
+function onChoice(name, chosen) {
+  for (const radio of document.getElementsByName(name)) radio.addEventListener("change", () => chosen(radio.value));
 }
 
-for (const name of ["mode", "view", "active"]) {
-  for (const radio of document.getElementsByName(name)) radio.addEventListener("change", () => choose(name, radio.value));
+onChoice("mode", (mode) => {
+  Object.assign(state, { mode, active: "start" }); // the digit that all modes have
+  document.querySelector("[name=active][value=start]").checked = true;
+  document.body.dataset.mode = mode;
+  cards.forEach(goToInput);
+  redraw();
+});
+for (const name of ["view", "active"]) {
+  onChoice(name, (value) => {
+    state[name] = value;
+    redraw();
+  });
 }
 byId("position").addEventListener("input", (event) => {
   state.position = Number(event.target.value);

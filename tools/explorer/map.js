@@ -51,7 +51,8 @@ class LatentMap {
 
   /** The code at a place of the canvas, given in parts of its width and height. */
   toCode(right, down) {
-    return this.inside([this.model.center[0] + (2 * right - 1) * this.model.half, this.model.center[1] + (1 - 2 * down) * this.model.half]);
+    const { center, half } = this.model;
+    return this.inside([center[0] + (2 * right - 1) * half, center[1] + (1 - 2 * down) * half]);
   }
 
   /** The nearest code that the map shows. */
@@ -78,8 +79,11 @@ class LatentMap {
     const key = this.model.conditional ? label : null;
     if (!this.grids.has(key)) {
       const canvas = document.createElement("canvas");
-      const codes = Array.from({ length: GRID * GRID }, (_, i) => this.toCode(((i % GRID) + 0.5) / GRID, (Math.floor(i / GRID) + 0.5) / GRID));
-      showPictures(canvas, codes.map((z) => decode(this.model, z, oneHot(label))), GRID);
+      const pictures = Array.from({ length: GRID * GRID }, (_, i) => {
+        const z = this.toCode(((i % GRID) + 0.5) / GRID, (Math.floor(i / GRID) + 0.5) / GRID);
+        return decode(this.model, z, oneHot(label));
+      });
+      showPictures(canvas, pictures, GRID);
       this.grids.set(key, canvas);
     }
     return this.grids.get(key);
@@ -122,7 +126,8 @@ class LatentMap {
       [text(center[0] + half), "right", size - edge, size - edge],
       [text(center[1] + half), "left", edge, 15 * this.unit],
     ];
-    Object.assign(context, { font: `${11 * this.unit}px system-ui, sans-serif`, fillStyle: color, strokeStyle: seam, lineWidth: 4 * this.unit, lineJoin: "round" });
+    Object.assign(context, { font: `${11 * this.unit}px system-ui, sans-serif`, fillStyle: color });
+    Object.assign(context, { strokeStyle: seam, lineWidth: 4 * this.unit, lineJoin: "round" });
     for (const [number, textAlign, x, y] of places) {
       context.textAlign = textAlign;
       context.strokeText(number, x, y);
