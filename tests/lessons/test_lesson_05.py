@@ -116,7 +116,7 @@ def test_relative_penalty_gains_nothing_by_smaller_codes(rng, x):
 
 
 def test_penalty_of_many_networks_at_once(layer, x):
-    kernel = keras.ops.convert_to_tensor(layer.kernel)
+    kernel = keras.ops.convert_to_numpy(layer.kernel)
     h = layer(x)
     both = contractive_penalty(keras.ops.stack([h, h]), keras.ops.stack([kernel, 2 * kernel]))
     one = keras.ops.convert_to_numpy(contractive_penalty(h, kernel))
