@@ -13,10 +13,19 @@ from tools.explorer.build import ENTRIES, page, rounded_model
 
 AE, PLAIN_VAE, BETA_VAE, CONDITIONAL = range(4)
 MODES = ("walk", "interpolate", "sample")
-SIZES = {"slide": (1280, 720), "projector": (1920, 1080), "phone": (390, 844)}
+SIZES = {
+    "slide": (1280, 720),
+    "tablet": (1024, 768),
+    "upright": (900, 1200),
+    "projector": (1920, 1080),
+    "phone": (390, 844),
+}
 
 # Evaluated in the page, with a model's number, pictures, labels as rows of ten, and codes
-CODES = "([k, x, y]) => x.map((one, i) => { const { mu, logVar } = encode(cards[k].model, one, y[i]); return [...mu, ...(logVar ?? [])]; })"
+CODES = """([k, x, y]) => x.map((one, i) => {
+  const { mu, logVar } = encode(cards[k].model, one, y[i]);
+  return [...mu, ...(logVar ?? [])];
+})"""
 PIXELS = "([k, z, y]) => z.map((one, i) => Array.from(decode(cards[k].model, one, y[i])))"
 POINT = "(k) => Array.from(cards[k].z)"
 CENTER = "(k) => Array.from(cards[k].clouds.start.mu)"

@@ -165,7 +165,8 @@ function drawPad(strokes) {
   const context = pad.getContext("2d");
   context.clearRect(0, 0, pad.width, pad.height);
   Object.assign(context, { lineWidth: pad.width / 14, lineCap: "round", lineJoin: "round", strokeStyle: "#FFFFFF" });
-  Object.assign(context, { fillStyle: "#B5B8BE", font: `${pad.width / 13}px system-ui, sans-serif`, textAlign: "center" });
+  Object.assign(context, { fillStyle: "#B5B8BE", font: `${pad.width / 13}px system-ui, sans-serif` });
+  context.textAlign = "center";
   if (!strokes.length) context.fillText("Draw here", pad.width / 2, pad.height / 2);
   for (const points of strokes) {
     context.beginPath();
@@ -186,7 +187,8 @@ function summary(card) {
   const title = card.element.querySelector("h2").textContent;
   const { error, kl } = numbersOf(card);
   const code = Array.from(card.z, (value) => value.toFixed(2)).join(", ");
-  return `${title}: code ${code}; error ${error.toFixed(1)} nats` + (kl === undefined ? "." : `, KL ${kl.toFixed(1)} nats.`);
+  const kls = kl === undefined ? "" : `, KL ${kl.toFixed(1)} nats`;
+  return `${title}: code ${code}; error ${error.toFixed(1)} nats${kls}.`;
 }
 
 // Events: digits

@@ -75,7 +75,7 @@ function klToStandardNormal({ mu, logVar }) {
   return 0.5 * mu.reduce((sum, m, i) => sum + m * m + Math.exp(logVar[i]) - 1 - logVar[i], 0);
 }
 
-/** The mean error over a cloud, from nine of its points and their weights (Gauss-Hermite quadrature with three per axis). */
+/** The mean error over a cloud, from nine of its points (Gauss-Hermite quadrature, three points per axis). */
 function errorInCloud(model, x, y, { mu, logVar }) {
   let nats = 0;
   for (const [right, weightRight] of QUADRATURE) {
