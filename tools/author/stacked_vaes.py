@@ -7,16 +7,12 @@ and no term of the loss mixes two of them.
 
 import functools
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from sklearn.mixture import GaussianMixture
 
 from course_utils.backend import keras
 from course_utils.data import load_mnist
-from course_utils.evaluation import load_judge
-from course_utils.lessons import frechet_distance
 from course_utils.pretrained import load_curve
 from course_utils.training import warm_up_and_cosine
 
@@ -230,57 +226,6 @@ def best_rate(label: str) -> float:
     """The learning rate with the lowest mean of the curve "06.rates"."""
     curve = load_curve("06.rates")
     return curve["x"][int(np.argmin(curve["mean"][label]))]
-
-
-COMPONENTS = (1, 3, 10, 30)
-GENERATORS_SETTINGS = {
-    **RATES_SETTINGS,
-    "epochs": 15,
-    "rates": "the best of 06.rates for each model",
-    "mixture": "full covariances, fitted to the codes of 20,000 training digits",
-    "scored": "Fréchet distance of 5,000 pictures to the validation digits, on the judge's features",
-}
-
-
-def _in_chunks(function: Callable, array: np.ndarray, size: int = 1000) -> np.ndarray:
-    """`function` of an array `(networks or 1, n, …)`, computed in parts along the second axis."""
-    parts = [array[:, start : start + size] for start in range(0, array.shape[1], size)]
-    return np.concatenate([ops.convert_to_numpy(function(ops.convert_to_tensor(part))) for part in parts], axis=1)
-
-
-def _mixture(codes: np.ndarray, n_components: int, n: int, seed: int) -> np.ndarray:
-    """`n` codes of a mixture of Gaussians that was fitted to `codes`."""
-    codes = codes.astype("float64")
-    scale = codes.std(axis=0) + 1e-6
-    mixture = GaussianMixture(n_components, max_iter=50, reg_covar=1e-4, random_state=seed % 2**31)
-    return (mixture.fit(codes / scale).sample(n)[0] * scale).astype("float32")
-
-
-@functools.cache
-def measure_generators(seed: int) -> dict[int, dict[str, float]]:
-    """Number of components → label → Fréchet distance of generated digits to the validation digits."""
-    keras.utils.set_random_seed(seed)
-    rates = {"autoencoder": best_rate("autoencoder, BCE"), "VAE": best_rate("VAE, −ELBO")}
-    model = _trained([autoencoder(rates["autoencoder"]), Kind(rates["VAE"])], GENERATORS_SETTINGS)
-    (x_train, _), (x_val, _), _ = load_mnist(flat=True)
-    codes = _in_chunks(lambda x: model.draw(*model.encode(x)), x_train[np.newaxis, :20_000])
-    judge, rng, n = load_judge(), np.random.default_rng(seed), len(x_val)
-    judge = keras.Model(judge.inputs, judge.get_layer("features").output)
-
-    def distance(pictures: np.ndarray) -> float:
-        features = [judge.predict(x.reshape(-1, 28, 28, 1), batch_size=1000, verbose=0) for x in (pictures, x_val)]
-        return frechet_distance(*features)
-
-    normal = rng.normal(size=(2, n, codes.shape[-1])).astype("float32")
-    pictures = _in_chunks(lambda z: ops.sigmoid(model.logits(z)), normal)
-    same = {"VAE, prior": distance(pictures[1]), "training digits": distance(rng.permutation(x_train)[:n])}
-    results = {}
-    for n_components in COMPONENTS:
-        drawn = np.stack([_mixture(of_network, n_components, n, seed) for of_network in codes])
-        pictures = _in_chunks(lambda z: ops.sigmoid(model.logits(z)), drawn)
-        of_mixtures = {f"{name}, mixture": distance(x) for name, x in zip(rates, pictures, strict=True)}
-        results[n_components] = same | of_mixtures
-    return results
 
 
 BETAS = (0.1, 0.5, 1.0, 2.0, 5.0, 24.5)

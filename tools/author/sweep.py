@@ -275,11 +275,6 @@ SWEEPS: dict[str, Sweep] = {
         settings=stacked_vaes.RATES_SETTINGS,
         seeds=8,
     ),
-    "06.generators": Sweep(
-        x=stacked_vaes.COMPONENTS,
-        measure=lambda n_components: _of_this_seed(stacked_vaes.measure_generators, n_components),
-        settings=stacked_vaes.GENERATORS_SETTINGS,
-    ),
     "06.beta": Sweep(
         x=stacked_vaes.BETAS,
         measure=lambda beta: _of_this_seed(stacked_vaes.measure_betas, beta),
