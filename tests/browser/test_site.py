@@ -20,6 +20,9 @@ LESSONS = notebook_paths()
 PAGES = ["index.html", "notebooks/01_autoencoder.html", "glossary.html", "api/course_utils.training.html"]
 
 
+ARTICLE = "document.querySelector('.bd-article-container')"  # it scrolls by itself, so the page stays as wide as it is
+
+
 @pytest.fixture(scope="session")
 def site(tmp_path_factory):
     """The folder of the site, built once for all tests."""
@@ -143,6 +146,7 @@ def test_pages_suit_screens_and_readers(site, open_page, overflow, grave_violati
     page = open_page(site / name, size=size, dark=dark)
     assert page.evaluate("document.documentElement.dataset.theme") == ("dark" if dark else "light")
     assert overflow(page) == 0
+    assert page.evaluate(f"{ARTICLE}.scrollWidth - {ARTICLE}.clientWidth") == 0, "the text has to be scrolled sideways"
     assert grave_violations(page) == []
 
 

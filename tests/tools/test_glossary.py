@@ -26,7 +26,9 @@ def test_every_term_of_the_lessons_has_a_chinese_name(introductions):
 
 def test_a_new_term_needs_an_entry(tmp_path):
     notebook = sample_notebook()
-    known = "**Cure:** see **Lesson 02** for **`2 * x`**. It is **not** a **kernel**, nor are **Kernels**."
+    known = (
+        "## A section\n\n**Cure:** see **Lesson 02** for **`2 * x`**. It is **not** a **kernel**, nor are **Kernels**."
+    )
     notebook.cells += [markdown("known", known), markdown("new", "The **quux** is\nnew.\n\n```python\n2**x**y\n```")]
     lesson = tmp_path / "98_sample.ipynb"
     nbformat.write(notebook, lesson)

@@ -6,7 +6,7 @@ facts = project_facts()
 
 project = "Autoencoders"
 html_title = "Autoencoders"
-copyright = "text and figures: CC BY 4.0, code: MIT"
+copyright = "the course's authors; text and figures under CC BY 4.0, code under MIT"
 version = release = facts["version"]
 language = "en"
 

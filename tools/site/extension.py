@@ -50,12 +50,12 @@ def add_alternatives(doctree: nodes.document, alternatives: dict[str, str]) -> N
             image["alt"] = alternatives[digest]
 
 
-def is_goal(node: nodes.Element) -> bool:
-    """Whether it stands in the list of goals, which names terms that are introduced below."""
+def in_outlook(node: nodes.Element) -> bool:
+    """Whether it stands in a section that names terms which are introduced elsewhere."""
     section = node.parent
     while section and not isinstance(section, nodes.section):
         section = section.parent
-    return bool(section) and section.next_node(nodes.title).astext() == glossary.GOALS
+    return bool(section) and section.next_node(nodes.title).astext() in glossary.OUTLOOKS
 
 
 def link_terms(doctree: nodes.document, page: str) -> None:
@@ -63,7 +63,7 @@ def link_terms(doctree: nodes.document, page: str) -> None:
     seen = set()
     for bold in list(doctree.findall(nodes.strong)):
         term = glossary.term_of(bold.astext())
-        if term is None or term in seen or is_goal(bold):
+        if term is None or term in seen or in_outlook(bold):
             continue
         seen.add(term)
         link = addnodes.pending_xref(

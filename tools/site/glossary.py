@@ -25,7 +25,8 @@ TEXT_END = re.compile(r"\n\s*\n|\n(?=[-*] |\d+\. )|(?<!\\)\|")
 SENTENCE_END = re.compile(r"(?<=[.!?])\s+(?=[\"*(\[]*[A-Z$])")
 # A sentence that begins so is understood only together with the one before it.
 POINTS_BACK = ("This ", "It ", "It's ", "Its ", "Such ", "They ", "That ", "The result ")
-GOALS = "What you will learn"
+# These sections name terms that are introduced elsewhere.
+OUTLOOKS = ("What you will learn", "Where next")
 
 
 class GlossaryError(ValueError):
@@ -68,9 +69,13 @@ def anchor(term: str) -> str:
 
 def bold_texts(notebook: Path) -> Iterator[tuple[str, str]]:
     """Bold text and what introduces it, for every place of a lesson where something is bold and not a claim."""
+    section = ""
     for cell in read_notebook(notebook).cells:
-        # The list of goals names terms that the sections below introduce.
-        if cell.cell_type != "markdown" or cell.source.startswith(f"## {GOALS}"):
+        if cell.cell_type != "markdown":
+            continue
+        if heading := re.match("## (.+)", cell.source):
+            section = heading[1]
+        if section in OUTLOOKS:
             continue
         prose = HTML_TAG.sub("", DISPLAYED_FORMULA.sub("…", FENCED_CODE.sub("", cell.source)))
         for text in TEXT_END.split(prose):

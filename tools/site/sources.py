@@ -34,7 +34,7 @@ def gather(folder: Path, notebooks: list[Path]) -> None:
         replace_file(folder / name, text)
     # The README is where every reader starts, and a site starts with its index.
     with (folder / "README.md").open("a", encoding="utf-8") as start:
-        start.write(toctree(SECTIONS, "hidden"))
+        start.write(toctree(SECTIONS, ":hidden:"))
     (folder / "README.md").rename(folder / "index.md")
 
 
@@ -100,18 +100,22 @@ def generated_pages(notebooks: list[Path]) -> dict[str, str]:
     )
     return api.pages() | {
         "notebooks/index.md": f"# Lessons\n\n{lesson_list(notebooks)}\n"
-        + toctree([path.stem for path in notebooks], "hidden"),
+        + toctree([path.stem for path in notebooks], ":hidden:"),
         "deploy/index.md": "# For instructors\n" + toctree(deploy),
         "glossary.md": glossary.page(notebooks),
-        "reports/index.md": "# Reports\n\nProofs that take too long to repeat after every change.\n" + toctree(reports),
+        "reports/index.md": "# Reports\n\nProofs that take too long to repeat after every change.\n"
+        + toctree(reports, ":maxdepth: 1"),
         "maintain.md": "# For maintainers\n" + toctree(["CONTRIBUTING", "CHANGELOG"]),
     }
 
 
 def toctree(documents: list[str], *options: str) -> str:
-    return "\n".join(["", "```{toctree}", *(f":{option}:" for option in options), *documents, "```", ""])
+    return "\n".join(["", "```{toctree}", *options, *documents, "```", ""])
 
 
 def lesson_list(notebooks: list[Path]) -> str:
     ideas = {path: read_notebook(path).metadata["course"]["idea"] for path in notebooks}
-    return "\n".join(f"- [](/notebooks/{path.name}): {idea}" for path, idea in ideas.items())
+    lines = [f"- [](/notebooks/{path.name}): {idea}" for path, idea in ideas.items()]
+    if EXPLORER.exists():
+        lines.append("\nTo play with: <a href='../explorer.html'>the latent space explorer</a>.")
+    return "\n".join(lines)
