@@ -267,14 +267,11 @@ def build_filter_bank(noises, n_units=100):
 
 
 def wavelength(filters):
-    """Mean wavelength in pixels of the patterns in `filters` `(n, 784)`, by their Fourier spectra.
-
-    The power that all frequencies share is the pixels' noise, and is subtracted first.
-    """
+    """Mean wavelength in pixels of the patterns in `filters` `(n, 784)`, by their spectra."""
     power = np.square(np.abs(np.fft.fft2(filters.reshape(-1, 28, 28))))
     rows, columns = np.meshgrid(np.fft.fftfreq(28), np.fft.fftfreq(28), indexing="ij")
     frequency = np.hypot(rows, columns)
-    floor = np.median(power[:, frequency > 0.35], axis=1)
+    floor = np.median(power[:, frequency > 0.35], axis=1)  # the pixels' noise, at all frequencies
     power = np.maximum(power - 2 * floor[:, np.newaxis, np.newaxis], 0)
     mean_frequency = (power * frequency).sum(axis=(1, 2)) / power.sum(axis=(1, 2))
     return float(1 / np.median(mean_frequency))

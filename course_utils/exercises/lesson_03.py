@@ -13,7 +13,7 @@ from course_utils.exercises.registry import register_exercise, require
     hints=(
         "Decibels of the PSNR count squared errors, so ask how the mean squared error changes.",
         "Independent errors add up in their variances: the mean of n numbers has the n-th part of the variance of one.",
-        "The MSE falls by a factor of 16, and a factor in the MSE is 10·log₁₀ of it in decibels.",
+        "A factor of 100 in the MSE is 20 decibels. Which factor do 16 pictures bring, and how many decibels is it?",
     ),
 )
 def _averaging(gain) -> None:
@@ -29,10 +29,9 @@ def _averaging(gain) -> None:
     "03.pixel",
     hints=(
         "Only two values are possible, so the posterior mean is the probability that the pixel is ink, given what you see.",
-        "Bayes' rule: weigh each of the two values by its prior (ink, or 1 - ink) and by the density of the noise, "
-        "exp(-(x_noisy - x)² / (2 sigma²)).",
-        "The answer is a / (a + b), with a = ink · exp(-(x_noisy - 1)² / (2 sigma²)) and "
-        "b = (1 - ink) · exp(-x_noisy² / (2 sigma²)).",
+        "Bayes' rule: weigh each of the two values by its prior and by the density of what you see, if it were the value.",
+        "The density of x_noisy around a value x is proportional to exp(-(x_noisy - x)² / (2 sigma²)). Write it for x = 1 "
+        "and for x = 0. Then two weights become a probability when they are divided by their sum.",
     ),
 )
 def _pixel(best_pixel) -> None:
@@ -59,7 +58,7 @@ def _pixel(best_pixel) -> None:
     hints=(
         "The lesson's GaussianNoise adds a random number to each pixel; here each pixel is multiplied by one.",
         "Look at where GaussianNoise takes its seed from: with self.seed_generator each call gives new numbers.",
-        "Multiply x by 1 + self.amount · normal numbers of the shape ops.shape(x), then ops.clip to 0 and 1.",
+        "Draw normal numbers of the shape of x with keras.random.normal. Which factor of mean 1 can you make of them?",
     ),
 )
 def _speckle(speckle) -> None:
@@ -95,7 +94,8 @@ def _speckle(speckle) -> None:
     hints=(
         "Two things happen in each step: the points move along the score, and they get new noise.",
         "The score is (denoise(x) - x) / sigma²; compute it anew in each step, at the points where they are then.",
-        "x = x + step · score + sqrt(2 · step) · rng.normal(size=x.shape), n_steps times; do not change x in place.",
+        "The noise of one step has the variance 2 · step, so ask by what a normal number is multiplied. Make a new array "
+        "in each step, so that the starting points stay as they are.",
     ),
 )
 def _langevin(langevin_walk) -> None:
