@@ -11,7 +11,7 @@ INSTALLED := .venv/installed
 INSTALLED_DEV := .venv/installed-dev
 
 .DEFAULT_GOAL := help
-.PHONY: help lab check-up test check test-slow notebooks lessons stamp publish reference pretrained curves html site slides student explorer \
+.PHONY: help lab check-up test check test-slow notebooks lessons stamp publish reference pretrained curves site slides student explorer \
 	bench allocator cost faults stress test-backends test-versions
 
 help:
@@ -73,9 +73,6 @@ student: $(INSTALLED_DEV) ## make notebooks without solutions, in build/student,
 
 explorer: $(INSTALLED_DEV) ## make the latent space explorer, one web page, build/explorer.html
 	$(VENV_PYTHON) -m tools.explorer.build
-
-html: $(INSTALLED_DEV) ## make web pages that need no network, in build/html
-	$(VENV_PYTHON) -m tools.author.export_html
 
 #:
 #: To prove what the course says of itself (minutes to hours; each writes a page in reports/):

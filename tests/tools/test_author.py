@@ -1,4 +1,4 @@
-"""The programs that make notebooks, lessons.py and web pages, on small notebooks in a temporary folder."""
+"""The programs that make notebooks and lessons.py, on small notebooks in a temporary folder."""
 
 import base64
 import io
@@ -13,8 +13,8 @@ from bs4 import BeautifulSoup
 from PIL import Image
 
 from tests.notebooks import notebook_rules as rules
-from tests.notebooks.sample import ALT, CAPTION, code, markdown
-from tools.author import execute, export_html, export_lessons, stamp
+from tests.notebooks.sample import code, markdown
+from tools.author import execute, export_lessons, stamp
 from tools.shared.mathml import FormulaError, to_mathml
 from tools.shared.notebook_files import has_tag, notebook_text, read_notebook, replace_file, ruff_format
 from tools.shared.web_pages import PageError, require_offline
@@ -197,23 +197,6 @@ def test_mean_and_std():
         (0.971, 0.002, ".1%", "97.1% ± 0.2%"),
     ]:
         assert stamp.mean_and_std(mean, std, format_spec) == expected
-
-
-def test_web_page_has_formulas_alternative_texts_and_links_and_needs_no_network(notebook, tmp_path):
-    notebook.cells.append(markdown("more", "| a |\n|---|\n| $\\hat{x}$ |\n\n[next](02_next.ipynb#part)"))
-    html = export_html.to_html(write(notebook, tmp_path / "98_sample.ipynb"))
-    page = BeautifulSoup(html, features="html.parser")
-    assert page.title.get_text() == "98 · A sample & nothing more"
-    assert page.html["lang"] == "en"
-    assert [image["alt"] for image in page.find_all("img")] == [ALT] * 3
-    assert [text.get_text() for text in page.find_all("em")] == [CAPTION] * 3
-    assert all(image["src"].startswith("data:") for image in page.find_all("img"))
-    assert page.find("math", display="block").get_text() == "z=f(x)"
-    assert page.table.find("math")
-    assert page.find("details").find("math")
-    assert "$" not in page.main.get_text()
-    assert page.find("a", href="02_next.html#part")
-    assert page.find_all(["script", "link"]) == []
 
 
 def test_a_page_that_would_load_something_is_refused():

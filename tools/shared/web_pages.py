@@ -28,10 +28,10 @@ class MathMLRenderer(IPythonRenderer):
         return super().link(text, re.sub(r"^(\d\d_\w+)\.ipynb", r"\1.html", url), title)
 
 
-def markdown_to_html(source: str, anchor: str = "") -> str:
-    """The HTML of a markdown text; `anchor` is the sign of the link behind each heading, if one is wanted."""
-    html = MarkdownWithMath(renderer=MathMLRenderer(escape=False, anchor_link_text=anchor)).render(source)
-    return html if anchor else re.sub(r'<a class="anchor-link"[^>]*></a>', "", html)
+def markdown_to_html(source: str) -> str:
+    """The HTML of a markdown text, without the links that nbconvert puts behind headings."""
+    html = MarkdownWithMath(renderer=MathMLRenderer(escape=False, anchor_link_text="")).render(source)
+    return re.sub(r'<a class="anchor-link"[^>]*></a>', "", html)
 
 
 def require_offline(html: str) -> None:
