@@ -14,7 +14,7 @@ from tools.shared.notebook_files import has_tag
 
 SLIDE_TYPES = ("slide", "subslide", "fragment", "notes", "skip")
 
-FEWEST_SLIDES, MOST_SLIDES = 25, 40  # for ninety minutes
+MOST_SLIDES = 40  # for ninety minutes
 QUESTIONS_IN_CLASS = 3  # of those at the end; the others are left for homework and the exam
 LONGEST_CODE = 14  # lines of a cell that is worth a slide
 
@@ -49,9 +49,15 @@ def slide_types(notebook: NotebookNode) -> list[str]:
 
 
 def number_of_slides(cells: list[NotebookNode], types: list[str]) -> int:
-    """How many slides cells of these types make; a question and its answer are a slide each."""
-    begun = [cell for cell, kind in zip(cells, types, strict=True) if kind in ("slide", "subslide")]
-    return sum(max(1, 2 * len(questions_in_class(cell))) for cell in begun)
+    """How many slides cells of these types make; a question, its answer, and each further figure of a cell have their own."""
+    return sum(_slides_begun(cell, kind) for cell, kind in zip(cells, types, strict=True))
+
+
+def _slides_begun(cell: NotebookNode, kind: str) -> int:
+    if kind in ("notes", "skip"):
+        return 0
+    more_figures = max(0, len(figures(cell)) - 1)
+    return more_figures if kind == "fragment" else max(1 + more_figures, 2 * len(questions_in_class(cell)))
 
 
 def questions_in_class(cell: NotebookNode) -> list:

@@ -182,7 +182,7 @@ def _fill(deck: list[Slide], cell: NotebookNode, is_step: bool) -> None:
         deck[-1].parts.append(_figure(figure, is_step and not number))
         deck[-1].look = "figure"
     if sounds(cell):
-        players = "".join(f"<p>{escape(name)}</p>{player}" for name, player in sounds(cell))
+        players = "".join(f"<div><p>{escape(name)}</p>{player}</div>" for name, player in sounds(cell))
         slide.parts.append(Part("sound", players, is_step))
     elif printed(cell) and not figures(cell):
         text = wrapped(printed(cell))
