@@ -410,14 +410,3 @@ def test_only_the_autoencoder_of_a_stack_is_free_of_noise(stack, x):
     noise = np.abs(numbers(stack.draw(mu, log_var)) - mu).max(axis=(1, 2))
     assert noise[1] == pytest.approx(0)
     assert noise[[0, 2]].min() > 0.1
-
-
-@pytest.mark.slow
-def test_fewer_gaussians_than_groups_of_codes_leave_gaps_filled(rng):
-    """Draws from a mixture come from where the codes are, if it has a Gaussian for each group."""
-    codes = np.concatenate([rng.normal(center, 0.1, size=(300, 2)) for center in (-4, 0, 4)])
-    for n_components, share in [(1, 0.2), (3, 0.0)]:
-        drawn = stacked_vaes._mixture(codes, n_components, 500, seed=0)
-        in_a_gap = np.abs(np.abs(drawn[:, 0]) - 2) < 1
-        assert in_a_gap.mean() >= share
-        assert in_a_gap.mean() <= share + 0.4
