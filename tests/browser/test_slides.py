@@ -51,7 +51,9 @@ def test_every_slide_fits_and_can_be_read(lesson, open_deck):
     page = open_deck(lesson)
     for size in ((1280, 720), (1920, 1080)):
         page.set_viewport_size({"width": size[0], "height": size[1]})
-        for slide in page.evaluate(MEASURE):
+        slides = page.evaluate(MEASURE)
+        assert 25 <= len(slides) <= 40
+        for slide in slides:
             assert slide["window"] == list(size), slide
             assert slide["beyond"] <= 1, slide
             assert slide["text"] >= 24, slide

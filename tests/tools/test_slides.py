@@ -141,6 +141,12 @@ def test_sentences_end_where_they_end():
     ]
 
 
+def test_headings_in_notes_have_no_links(notebook):
+    notebook.cells[10].source += "\n\n### More about z"
+    notebook.cells[10].metadata["slideshow"] = {"slide_type": "notes"}
+    assert "<h3>More about z</h3>" in deck_html(notebook, {})
+
+
 def test_only_numbered_blocks_are_questions():
     folded = "<details>\n<summary>{}</summary>\n\nBody.\n</details>"
     found = questions(folded.format("<b>3.</b> Why\nso?") + folded.format("<b>Appendix:</b> more"))

@@ -24,14 +24,16 @@ class MathMLRenderer(IPythonRenderer):
     def latex_environment(self, name: str, body: str) -> str:
         return to_mathml(f"\\begin{{{name}}}{body}\\end{{{name}}}", block=True)
 
+    def heading(self, text: str, level: int, **attributes: str) -> str:
+        """Without nbconvert's link behind it: as `<a … />` it goes on, for browsers, to the end of the page."""
+        return f"<h{level}>{text}</h{level}>\n"
+
     def link(self, text: str, url: str, title: str | None = None) -> str:
         return super().link(text, re.sub(r"^(\d\d_\w+)\.ipynb", r"\1.html", url), title)
 
 
 def markdown_to_html(source: str) -> str:
-    """The HTML of a markdown text, without the links that nbconvert puts behind headings."""
-    html = MarkdownWithMath(renderer=MathMLRenderer(escape=False, anchor_link_text="")).render(source)
-    return re.sub(r'<a class="anchor-link"[^>]*></a>', "", html)
+    return MarkdownWithMath(renderer=MathMLRenderer(escape=False)).render(source)
 
 
 def require_offline(html: str) -> None:
