@@ -27,6 +27,11 @@ def test_a_lesson_fills_ninety_minutes(path):
     assert 25 <= number_of_slides(notebook.cells, types) == len(slides(notebook)) <= 40
 
 
+@pytest.mark.parametrize("path", notebook_paths(), ids=lambda path: path.stem)
+def test_no_slide_of_a_lesson_is_empty(path):
+    assert [slide.title for slide in slides(read_notebook(path)) if not slide.parts] == []
+
+
 def test_rules(notebook):
     types = dict(zip((cell.id for cell in notebook.cells), slide_types(notebook), strict=True))
     assert types["title"] == types["story-0"] == types["questions"] == "slide"
@@ -129,6 +134,9 @@ def test_long_texts_are_shortened_and_said_so():
     text, is_whole = shortened(f"{long}\n\n$$a = b$$\n\nNow the **point**. {long}", 6)
     assert text.split("\n\n")[1:] == ["$$a = b$$", "Now the **point**."]
     assert not is_whole
+    items = "\n".join(f"- **Point {i}.** {long}" for i in range(5))
+    assert shortened(items, 9)[0].splitlines() == [f"- **Point {i}.** First comes this sentence." for i in range(5)]
+    assert shortened(items, 5)[0].splitlines() == [f"- **Point {i}.**" for i in range(4)]
 
 
 def test_sentences_end_where_they_end():

@@ -112,7 +112,13 @@ def _candidate(cell: NotebookNode, section: Section) -> Candidate:
         return Candidate(cell, "print")
     if has_tag(cell, "checkpoint") and printed(cell):
         return Candidate(cell, "print", RESULT)
-    if printed(cell) and not has_tag(cell, "hide-input") and len(cell.source.splitlines()) <= LONGEST_CODE:
+    only_loads = "load_mnist(" in cell.source
+    if (
+        printed(cell)
+        and not only_loads
+        and not has_tag(cell, "hide-input")
+        and len(cell.source.splitlines()) <= LONGEST_CODE
+    ):
         return Candidate(cell, "code", CODE)
     return Candidate(cell, "skip")
 

@@ -10,13 +10,13 @@ from tools.shared.lesson_parts import sentences
 from tools.shared.web_pages import markdown_to_html
 
 CHARACTERS = 72  # of text in a line of a slide
-SHORT_PARAGRAPH = 3.5  # lines of a paragraph that stays as it is
+SHORT_BLOCK = 3.5  # lines of a paragraph that stays as it is
 LONGEST_FORMULA = 58  # letters in a line
 SMALLEST_FORMULA = 0.75  # of the size of other formulas
 SHORT_SENTENCE = 45  # characters; "Back to the opening question." says nothing on its own
 FEW = 4  # lines: where there is room for so few, every paragraph is shortened
 # What a sentence begins with that is understood only after the one before it.
-POINTS_BACK = re.compile(r"(?:This|That|These|Such|It|They|So) ")
+POINTS_BACK = re.compile(r"(?:This|That|These|Such|It|They|So|Then|Both|The result|The last) ")
 CODE_LINES = 18
 LARGEST_CODE, SMALLEST_CODE = 24, 14  # pixels
 LISTING_WIDTH, LISTING_SPACE = 1120, 40  # pixels: the longest line, and what stands around a listing
@@ -33,10 +33,7 @@ def shortened(markdown: str, lines: float) -> tuple[str, bool]:
     everything = [block.strip() for block in re.split(r"\n\s*\n", markdown.strip()) if block.strip()]
     if height_of(markdown) <= lines:
         return markdown, True
-    short = [
-        block if _height(block) <= SHORT_PARAGRAPH and lines > FEW else _key_sentences(block, lines > FEW)
-        for block in everything
-    ]
+    short = [block if _height(block) <= SHORT_BLOCK and lines > FEW else _key_sentences(block) for block in everything]
     kept: dict[int, str] = {}
     for i in sorted(range(len(short)), key=lambda i: (_importance(everything[i]), i)):
         if block := _fitting(short[i], lines):
@@ -48,15 +45,30 @@ def shortened(markdown: str, lines: float) -> tuple[str, bool]:
 
 
 def _fitting(block: str, lines: float) -> str:
-    """The block, or as many of a paragraph's first sentences as there is room for."""
-    if _height(block) <= lines or not _is_paragraph(block):
-        return block if _height(block) <= lines else ""
-    said = sentences(block)
-    return next((text for n in range(len(said), 0, -1) if _height(text := " ".join(said[:n])) <= lines), "")
+    """The block or as much of its beginning as there is room for; of a formula, a table or code all or nothing."""
+    if _height(block) <= lines:
+        return block
+    if _is_list(block):
+        items = _items(block)
+        shorter = ["\n".join(map(_first_sentence, items[:n])) for n in range(len(items), 0, -1)]
+    elif _is_paragraph(block):
+        said = sentences(block)
+        shorter = [" ".join(said[:n]) for n in range(len(said), 0, -1)]
+    else:
+        shorter = []
+    return next((text for text in shorter if _height(text) <= lines), "")
+
+
+def _is_list(block: str) -> bool:
+    return bool(re.match(r"(?:[-*]|\d+\.) ", block))
+
+
+def _items(block: str) -> list[str]:
+    return re.split(r"\n(?=(?:[-*]|\d+\.) )", block)
 
 
 def _is_paragraph(block: str) -> bool:
-    return "$$" not in block and not re.match(r"\||```|<|[-*] |\d+\. ", block)
+    return "$$" not in block and not _is_list(block) and not block.startswith(("|", "```", "<"))
 
 
 def height_of(markdown: str) -> float:
@@ -91,16 +103,16 @@ def _length(text: str) -> int:
     return len(re.sub(r"\$[^$]+\$|\*\*|`", "", text)) + commands
 
 
-def _key_sentences(block: str, with_context: bool) -> str:
-    """A paragraph's sentences with bold words, or else its first; other blocks stay, the items of a list one sentence each."""
-    if re.match(r"(?:[-*]|\d+\.) ", block):
-        return "\n".join(_short_item(item) for item in re.split(r"\n(?=(?:[-*]|\d+\.) )", block))
+def _key_sentences(block: str) -> str:
+    """A paragraph's sentences with bold words, or else its first; of a list's items the beginning; other blocks stay."""
+    if _is_list(block):
+        return "\n".join(_short_item(item) for item in _items(block))
     if not _is_paragraph(block):
         return block
     said = sentences(block)
     bold = {i for i, sentence in enumerate(said) if "**" in sentence}
-    needed = {i - 1 for i in bold if i and POINTS_BACK.match(said[i])} if with_context else set()
-    return " ".join(said[i] for i in sorted(bold | needed)) or " ".join(_opening(said))
+    context = {i - 1 for i in bold if i and POINTS_BACK.match(said[i])}
+    return " ".join(said[i] for i in sorted(bold | context)) or " ".join(_opening(said))
 
 
 def _opening(said: list[str]) -> list[str]:
@@ -111,6 +123,11 @@ def _opening(said: list[str]) -> list[str]:
 def _short_item(item: str) -> str:
     mark, text = item.split(" ", 1)
     return " ".join([mark, *_opening(sentences(text))])
+
+
+def _first_sentence(item: str) -> str:
+    mark, text = item.split(" ", 1)
+    return f"{mark} {sentences(text)[0]}"
 
 
 def font_size(listing: str, lines: int, height: float) -> int:

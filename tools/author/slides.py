@@ -52,6 +52,7 @@ REVEAL = files("sphinx_revealjs") / "_static" / "revealjs"
 
 # Lines of text, as wide as a slide, for which there is room.
 LINES, LINES_ABOVE_A_FIGURE, LINES_ABOVE_CODE, LINES_OF_A_RESULT = 12, 3, 4, 5
+FEW_LINES, LARGE_TEXT = 6, 36  # pixels for a text that is alone on a slide and so short
 LINES_WITH_CODE = 14  # of code and what it prints, together
 HEIGHT, LINE = 560, 41  # pixels below the title, and of a line
 # How much time a slide needs compared with others.
@@ -265,7 +266,9 @@ def _write_text(slide: Slide) -> None:
         if part.listing:
             part.font_size = font_size(part.listing, listed, height)
     if text:
-        slide.parts.insert(0, Part("text", text_html(text)))
+        is_alone = slide.look == "plain" and not slide.parts and "$$" not in text
+        size = LARGE_TEXT if is_alone and height_of(text) <= FEW_LINES else None
+        slide.parts.insert(0, Part("text", text_html(text), font_size=size))
     if result:
         slide.parts.append(Part("text", text_html(result)))
     if not is_whole:
