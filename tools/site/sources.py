@@ -74,8 +74,8 @@ def with_living_links(page: Path, own: set[Path]) -> str:
         target = (page.parent / link[1]).resolve()
         if target == ROOT / "README.md":
             return f"]({os.path.relpath(ROOT / 'index.md', page.parent)}"
-        if target in own or target.parent == ROOT / "images":
-            return link[0]
+        if target in own or target.parent == ROOT / "images" or not target.exists():
+            return link[0]  # Sphinx refuses a link to nothing, and says where it is
         return f"]({repository}/{target.relative_to(ROOT).as_posix()}"
 
     return re.sub(r"\]\((?!\w+:|#)([^)#\s]+)", living, page.read_text(encoding="utf-8"))
@@ -95,7 +95,7 @@ SECTIONS = [
 def generated_pages(notebooks: list[Path]) -> dict[str, str]:
     """File name → text of the pages that only the site has."""
     deploy, reports = (
-        [f"/{p.relative_to(ROOT).with_suffix('')}" for p in markdown_pages() if p.parent.name == name]
+        [f"/{p.relative_to(ROOT).with_suffix('').as_posix()}" for p in markdown_pages() if p.parent.name == name]
         for name in ("deploy", "reports")
     )
     return api.pages() | {
