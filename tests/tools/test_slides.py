@@ -57,6 +57,18 @@ def test_each_figure_of_a_cell_has_a_slide(notebook):
     assert len(deck) == before + 2 == number_of_slides(notebook.cells, slide_types(notebook))
 
 
+def test_a_formula_before_a_subheading_has_a_slide_of_its_own(notebook):
+    story = next(cell for cell in notebook.cells if cell.id == "story-1")
+    before = len(slides(notebook))
+    story.source = "## What happens in section 1\n\n$$a = b$$\n\n### Aside\n\nNo formula.\n\n### Check\n\n$$c = d$$"
+    deck = slides(notebook)
+    assert len(deck) == before + 1 == number_of_slides(notebook.cells, slide_types(notebook))
+    first = next(i for i, slide in enumerate(deck) if slide.title == "What happens in section 1")
+    assert (deck[first].text, deck[first + 1].text) == ("$$a = b$$", "$$c = d$$")
+    assert (deck[first + 1].title, deck[first + 1].overline) == ("Check", "What happens in section 1")
+    assert "No formula." in deck[first].notes_html
+
+
 def test_metadata_come_before_the_rules(notebook):
     before = [slide.title for slide in slides(notebook)]
     notebook.cells[-1].metadata["slideshow"] = {"slide_type": "skip"}

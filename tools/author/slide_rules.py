@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from nbformat import NotebookNode
 
-from tools.shared.lesson_parts import OPENING, Section, figures, printed, questions, sections, sounds
+from tools.shared.lesson_parts import OPENING, Section, figures, heading_parts, printed, questions, sections, sounds
 from tools.shared.notebook_files import has_tag
 
 SLIDE_TYPES = ("slide", "subslide", "fragment", "notes", "skip")
@@ -56,8 +56,16 @@ def number_of_slides(cells: list[NotebookNode], types: list[str]) -> int:
 def _slides_begun(cell: NotebookNode, kind: str) -> int:
     if kind in ("notes", "skip"):
         return 0
-    more_figures = max(0, len(figures(cell)) - 1)
-    return more_figures if kind == "fragment" else max(1 + more_figures, 2 * len(questions_in_class(cell)))
+    more = max(0, len(figures(cell)) - 1)
+    if cell.cell_type == "markdown":
+        more = len(parts_on_slides(cell.source)) - 1
+    return more if kind == "fragment" else max(1 + more, 2 * len(questions_in_class(cell)))
+
+
+def parts_on_slides(markdown: str) -> list[tuple[str, str]]:
+    """Of a cell with several headings the last part, and each earlier one that has a formula: a slide for each."""
+    *earlier, last = heading_parts(markdown) or [("", "")]
+    return [*(part for part in earlier if "$$" in part[1]), last]
 
 
 def questions_in_class(cell: NotebookNode) -> list:

@@ -22,7 +22,7 @@ from pygments import highlight
 from pygments.formatters import HtmlFormatter
 from pygments.lexers import PythonLexer
 
-from tools.author.slide_rules import SLIDE_TYPES, questions_in_class, slide_types
+from tools.author.slide_rules import SLIDE_TYPES, parts_on_slides, questions_in_class, slide_types
 from tools.author.slide_text import (
     LISTING_SPACE,
     code_pages,
@@ -33,7 +33,17 @@ from tools.author.slide_text import (
     wrapped,
 )
 from tools.shared.class_plan import Step, class_plan
-from tools.shared.lesson_parts import OPENING, Figure, Question, figures, printed, sections, sounds, title_of
+from tools.shared.lesson_parts import (
+    OPENING,
+    Figure,
+    Question,
+    figures,
+    heading_parts,
+    printed,
+    sections,
+    sounds,
+    title_of,
+)
 from tools.shared.mathml import FormulaError
 from tools.shared.notebook_files import (
     ROOT,
@@ -170,7 +180,7 @@ def _subtitle(cell: NotebookNode, deck: list[Slide], title: str) -> str:
 def _fill(deck: list[Slide], cell: NotebookNode, is_step: bool) -> None:
     slide = deck[-1]
     if cell.cell_type == "markdown":
-        _fill_with_markdown(slide, cell)
+        _fill_with_markdown(deck, cell)
         return
     slide.notes.append(f"<p><b>Run live:</b> <code>{cell.id}</code>{_training(cell, ' ({})')}.</p>")
     if is_step and figures(cell):
@@ -190,25 +200,16 @@ def _fill(deck: list[Slide], cell: NotebookNode, is_step: bool) -> None:
         deck[-1].parts.append(Part("printed", f"<pre>{escape(text)}</pre>", is_step, listing=text))
 
 
-def _fill_with_markdown(slide: Slide, cell: NotebookNode) -> None:
-    """The text after the cell's last heading is for the slide; what stands before it belongs to what was said."""
-    before, heading, after = _around_heading(cell.source)
-    if before:
-        slide.notes.append(markdown_to_html(before))
-    if heading:
-        slide.title = heading
-    slide.text = f"{slide.text}\n\n{after}".strip()
-
-
-def _around_heading(source: str) -> tuple[str, str, str]:
-    """What stands before the last heading of a markdown text, the heading, and what stands after it."""
-    parts = re.split(r"^#{1,4} (.+)$", source, flags=re.MULTILINE)
-    if len(parts) == 1:
-        return "", "", source
-    before = (
-        re.sub(r"^#{1,4} .+$", "", source[: source.rindex(parts[-2])], flags=re.MULTILINE).strip().rstrip("#").strip()
-    )
-    return before, parts[-2].strip(), parts[-1].strip()
+def _fill_with_markdown(deck: list[Slide], cell: NotebookNode) -> None:
+    """Add the text to the last slide; parts with headings of their own go on slides of their own, or into the notes."""
+    shown = parts_on_slides(cell.source)
+    left_out = [part for part in heading_parts(cell.source) if part not in shown]
+    deck[-1].notes += [markdown_to_html(text) for _, text in left_out]
+    for number, (heading, text) in enumerate(shown):
+        if number:
+            deck.append(Slide(deck[-1].section, heading, "subslide"))
+        deck[-1].title = heading or deck[-1].title
+        deck[-1].text = f"{deck[-1].text}\n\n{text}".strip()
 
 
 def _is_out_of_sight(cell: NotebookNode) -> bool:

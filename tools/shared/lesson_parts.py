@@ -57,6 +57,13 @@ def title_of(notebook: NotebookNode) -> str:
     return heading[1].strip() if heading else "Untitled"
 
 
+def heading_parts(markdown: str) -> list[tuple[str, str]]:
+    """A text cut at its headings: each heading, or "" for what stands before the first, and the text below it."""
+    pieces = re.split(r"^#{1,4} (.+)$", markdown, flags=re.MULTILINE)
+    parts = [("", pieces[0].strip())] if pieces[0].strip() else []
+    return parts + [(h.strip(), t.strip()) for h, t in zip(pieces[1::2], pieces[2::2], strict=True)]
+
+
 def questions(markdown: str) -> list[Question]:
     """The folded blocks whose summary begins with a number; appendices and solutions have none."""
     found = []
