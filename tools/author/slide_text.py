@@ -11,6 +11,8 @@ from tools.shared.web_pages import markdown_to_html
 
 CHARACTERS = 72  # of text in a line of a slide
 SHORT_BLOCK = 3.5  # lines of a paragraph that stays as it is
+TALL_ROW, FLAT_ROW = 2.1, 1.3  # lines that a row of a formula takes
+TALL = re.compile(r"\\(?:frac|int|sum|prod|underbrace|begin\{pmatrix)")
 LONGEST_FORMULA = 58  # letters in a line
 SMALLEST_FORMULA = 0.75  # of the size of other formulas
 SHORT_SENTENCE = 45  # characters; "Back to the opening question." says nothing on its own
@@ -85,8 +87,9 @@ def _importance(block: str) -> int:
 def _height(block: str) -> float:
     """Lines that a block takes, with the space below it."""
     if "$$" in block:
-        gaps = block.count(r"\qquad") if _length(f"${block.strip('$')}$") > LONGEST_FORMULA else 0
-        return 2.2 + 1.4 * (block.count(r"\\") + gaps)
+        is_long = _length(f"${block.strip('$')}$") > LONGEST_FORMULA
+        rows = re.split(r"\\\\|\\qquad" if is_long else r"\\\\", block)
+        return 1 + sum(TALL_ROW if TALL.search(row) else FLAT_ROW for row in rows)
     if block.startswith("|"):
         return 1.2 * (block.count("\n")) + 0.5
     if block.startswith("```"):
