@@ -190,3 +190,11 @@ def test_a_long_line_of_formulas_becomes_several():
     )
     assert text_html(formula).count("<math") == 2
     assert text_html(r"$$a = b,\qquad c = d$$").count("<math") == 1
+
+
+def test_aligned_rows_get_smaller_letters_if_their_columns_are_wide():
+    row = "a + b + c + d + e + f &= g + h + i + j + k + l + m"
+    narrow = rf"$$\begin{{aligned}} {row} \\ {row} \end{{aligned}}$$"
+    wide = rf"$$\begin{{aligned}} {row} && \text{{a reason in many words, which says why this holds}} \\ {row} \end{{aligned}}$$"
+    assert "font-size" not in text_html(narrow)
+    assert "font-size: 0." in text_html(wide)

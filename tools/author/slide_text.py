@@ -1,20 +1,21 @@
 """How much of a cell's text and code a slide can hold."""
 
+import itertools
 import math
 import re
 import textwrap
 
-from bs4 import BeautifulSoup
+from bs4 import BeautifulSoup, Tag
 
 from tools.shared.lesson_parts import sentences
 from tools.shared.web_pages import markdown_to_html
 
 CHARACTERS = 72  # of text in a line of a slide
 SHORT_BLOCK = 3.5  # lines of a paragraph that stays as it is
-TALL_ROW, FLAT_ROW = 2.1, 1.3  # lines that a row of a formula takes
+TALL_ROW, FLAT_ROW = 1.9, 1.3  # lines that a row of a formula takes
 TALL = re.compile(r"\\(?:frac|int|sum|prod|underbrace|begin\{pmatrix)")
 LONGEST_FORMULA = 58  # letters in a line
-SMALLEST_FORMULA = 0.75  # of the size of other formulas
+SMALLEST_FORMULA = 0.65  # of the size of other formulas
 SHORT_SENTENCE = 45  # characters; "Back to the opening question." says nothing on its own
 FEW = 4  # lines: where there is room for so few, every paragraph is shortened
 # What a sentence begins with that is understood only after the one before it.
@@ -168,12 +169,16 @@ def text_html(markdown: str) -> str:
     """The HTML of a slide's text, with long formulas on several lines or in smaller letters."""
     page = BeautifulSoup(markdown_to_html(_broken_formulas(markdown)), features="html.parser")
     for formula in page.find_all("math", display="block"):
-        longest = max(
-            len(row.get_text()) for row in [*formula.find_all("mtr"), formula] if row.name == "mtr" or not row.mtr
-        )
+        longest = _letters_across(formula)
         if longest > LONGEST_FORMULA:
             formula["style"] = f"font-size: {max(SMALLEST_FORMULA, LONGEST_FORMULA / longest):.2f}em"
     return str(page)
+
+
+def _letters_across(formula: Tag) -> int:
+    """Letters in the longest line of a formula; in one with aligned rows each column is as wide as its longest cell."""
+    rows = [[len(cell.get_text()) for cell in row.find_all("mtd", recursive=False)] for row in formula.find_all("mtr")]
+    return sum(map(max, itertools.zip_longest(*rows, fillvalue=0))) if rows else len(formula.get_text())
 
 
 def _broken_formulas(markdown: str) -> str:

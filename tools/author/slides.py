@@ -61,7 +61,7 @@ OUTPUT_FOLDER = ROOT / "build" / "slides"
 REVEAL = files("sphinx_revealjs") / "_static" / "revealjs"
 
 # Lines of text, as wide as a slide, for which there is room.
-LINES, LINES_ABOVE_A_FIGURE, LINES_ABOVE_CODE, LINES_OF_A_RESULT = 12, 3, 4, 5
+LINES, LINES_ABOVE_A_FIGURE, LINES_ABOVE_CODE, LINES_OF_A_RESULT = 13, 3, 4, 5
 FEW_LINES, LARGE_TEXT = 6, 36  # pixels for a text that is alone on a slide and so short
 LINES_WITH_CODE = 14  # of code and what it prints, together
 HEIGHT, LINE = 560, 41  # pixels below the title, and of a line
