@@ -24,16 +24,13 @@ class MathMLRenderer(IPythonRenderer):
     def latex_environment(self, name: str, body: str) -> str:
         return to_mathml(f"\\begin{{{name}}}{body}\\end{{{name}}}", block=True)
 
-    def heading(self, text: str, level: int, **attributes: str) -> str:
-        """Without nbconvert's link behind it: as `<a … />` it goes on, for browsers, to the end of the page."""
-        return f"<h{level}>{text}</h{level}>\n"
-
     def link(self, text: str, url: str, title: str | None = None) -> str:
         return super().link(text, re.sub(r"^(\d\d_\w+)\.ipynb", r"\1.html", url), title)
 
 
 def markdown_to_html(source: str) -> str:
-    return MarkdownWithMath(renderer=MathMLRenderer(escape=False)).render(source)
+    # nbconvert would write the links behind headings as `<a … />`, which for browsers go on to the end of the page.
+    return MarkdownWithMath(renderer=MathMLRenderer(escape=False, exclude_anchor_links=True)).render(source)
 
 
 def require_offline(html: str) -> None:
