@@ -74,7 +74,7 @@ def test_each_attempt_brings_one_hint_more_and_an_empty_stub_is_no_attempt(addit
         assert capsys.readouterr().out == printed
 
 
-@pytest.mark.parametrize("answer", [None, 5, "x", stub, broken], ids=["None", "number", "text", "stub", "broken"])
+@pytest.mark.parametrize("answer", [None, -5, "x", stub, broken], ids=["None", "number", "text", "stub", "broken"])
 def test_every_exercise_of_the_course_survives_an_answer_of_the_wrong_kind(answer, capsys):
     for name in registry.exercise_names():
         assert registry.what_is_missing(name, answer), name
