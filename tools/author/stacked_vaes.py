@@ -120,7 +120,7 @@ class StackedVAEs(keras.Model):
         return self.logits_layer(z)
 
     def parts(self, x):
-        """Per network: distortion in nats per picture, mean KL of each latent, and the mean squared error of a draw."""
+        """Per network: distortion in nats per picture, mean KL of each latent, and the log-variances of the clouds."""
         mu, log_var = self.encode(x)
         logits = self.logits(self.draw(mu, log_var))
         losses = ops.softplus(logits) - x * logits  # −x·log x̂ − (1 − x)·log(1 − x̂) with x̂ = sigmoid(logits)

@@ -167,6 +167,7 @@ def judged(decoder: keras.Model, codes: np.ndarray, wanted: np.ndarray | None) -
     return results if wanted is None else results | {"read as asked": np.mean(read == wanted)}
 
 
+@functools.cache
 def _rules(kind: str, seed: int) -> tuple[keras.Model, dict, np.ndarray | None]:
     """Decoder, rule → function from temperature to codes, and the digits that are asked for."""
     encoder, decoder = _writers(seed).single(list(KINDS).index(kind))
@@ -203,15 +204,12 @@ def _rules(kind: str, seed: int) -> tuple[keras.Model, dict, np.ndarray | None]:
     return decoder, rules | both, wanted
 
 
-_rules_once = functools.cache(_rules)
-
-
 @functools.cache
 def measure_temperatures(seed: int) -> dict[float, dict[str, float]]:
     """Temperature → label → result, of every rule for drawing codes."""
     results: dict[float, dict[str, float]] = {t: {} for t in TEMPERATURES}
     for kind in ("AE", "VAE", "cVAE"):
-        decoder, rules, wanted = _rules_once(kind, seed)
+        decoder, rules, wanted = _rules(kind, seed)
         for t in TEMPERATURES:
             for rule, codes in rules.items():
                 measured = judged(decoder, codes(t), wanted)
@@ -224,7 +222,7 @@ def measure_betas(seed: int) -> dict[float, dict[str, float]]:
     """β → label → result, of every rule for drawing the codes of a conditional VAE."""
     results: dict[float, dict[str, float]] = {}
     for beta in BETAS:
-        decoder, rules, wanted = _rules_once("cVAE" if beta == 1 else f"cVAE, β = {beta:g}", seed)
+        decoder, rules, wanted = _rules("cVAE" if beta == 1 else f"cVAE, β = {beta:g}", seed)
         results[beta] = {
             f"{rule}: {quantity}": value
             for rule, codes in rules.items()

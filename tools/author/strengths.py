@@ -17,6 +17,7 @@ from course_utils.data import load_mnist
 from course_utils.evaluation import mse, relative_shift
 from course_utils.lessons import contractive_penalty
 from course_utils.training import warm_up_and_cosine
+from tools.author.stacked_vaes import OwnRates
 
 layers, ops = keras.layers, keras.ops
 
@@ -98,22 +99,11 @@ class StackedAutoencoders(keras.Model):
         return ops.sum(self.losses_of_cases(x, x + self.noise * noise))
 
 
-class AdamWithRates(keras.optimizers.Adam):
-    """Adam with a rate for each network: `rates`, times the schedule that all share."""
-
-    def __init__(self, schedule, rates):
-        super().__init__(schedule)
-        self.rates = np.array(rates, "float32")[:, np.newaxis, np.newaxis]
-
-    def update_step(self, gradient, variable, learning_rate):
-        super().update_step(gradient, variable, learning_rate * self.rates)
-
-
 def fit(cases: list[Case], x: np.ndarray, epochs: int = EPOCHS) -> StackedAutoencoders:
     """Train all cases on the pictures `x`."""
     model = StackedAutoencoders(cases, x.mean(axis=0))
     schedule = warm_up_and_cosine(1.0, epochs * math.ceil(len(x) / BATCH_SIZE))
-    model.compile(optimizer=AdamWithRates(schedule, [case.rate for case in cases]), jit_compile="auto")
+    model.compile(optimizer=OwnRates(schedule, np.array([case.rate for case in cases])), jit_compile="auto")
     model.fit(x, batch_size=BATCH_SIZE, epochs=epochs, verbose=0)
     return model
 
