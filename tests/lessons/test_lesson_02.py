@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 
+from course_utils import evaluation
 from course_utils.lessons import (
     build_autoencoder,
     build_conv_autoencoder,
@@ -19,6 +20,7 @@ from course_utils.lessons import (
 from course_utils.pretrained import load_curve
 from tools.author import sweep
 from tools.author.pretrain import RECIPES
+from tools.shared.notebook_files import code_cells, lesson_path, read_notebook
 
 UPSAMPLINGS = ("transposed", "resize")
 
@@ -270,3 +272,12 @@ def test_the_best_rates_lie_inside_the_grid():
     curve = load_curve("02.rates")
     for label, rate in sweep.best_rates(curve).items():
         assert min(curve["x"]) < rate < max(curve["x"]), label
+
+
+def test_pca_has_as_many_numbers_as_the_codes_of_its_rivals():
+    cells = {cell.id: cell.source for cell in code_cells(read_notebook(lesson_path("02")))}
+    x_train = np.random.default_rng(0).uniform(size=(300, 28, 28, 1))
+    namespace = {"evaluation": evaluation, "x_train": x_train}
+    exec(cells["reconstruct"], namespace)
+    sizes = {np.prod(build()[1].output_shape[1:]) for build in (build_conv_autoencoder, build_pooling_autoencoder)}
+    assert {namespace["pca"].n_components_} == sizes == {sweep.CODE_128["code"]}
