@@ -18,6 +18,7 @@ from course_utils.lessons import (
 )
 from tools.author import stacked_vaes
 from tools.author.stacked_vaes import Kind, StackedVAEs, autoencoder, measure_stack, train_stack
+from tools.shared.notebook_files import code_cells, lesson_path, read_notebook
 
 PIXELS, LATENTS = 12, 3
 
@@ -410,3 +411,18 @@ def test_only_the_autoencoder_of_a_stack_is_free_of_noise(stack, x):
     noise = np.abs(numbers(stack.draw(mu, log_var)) - mu).max(axis=(1, 2))
     assert noise[1] == pytest.approx(0)
     assert noise[[0, 2]].min() > 0.1
+
+
+def test_the_mixture_of_the_rival_sees_as_many_codes_as_that_of_the_vae():
+    cells = {cell.id: cell.source for cell in code_cells(read_notebook(lesson_path("06")))}
+    rng, seen = np.random.default_rng(0), []
+
+    class Encoder:
+        def predict(self, x, **settings):
+            seen.append(len(x))
+            return rng.normal(size=(len(x), 3))
+
+    namespace = {"np": np, "rng": rng, "x_train": np.zeros((55_000, 1)), "plain20_encoder": Encoder()}
+    exec("from sklearn.mixture import GaussianMixture\n" + cells["mixture-fit"], namespace)
+    assert seen == [10_000]
+    assert "encoder(x_train[:10_000])" in cells["rivals-draw"]
