@@ -35,7 +35,7 @@ from course_utils.lessons import (
 )
 from course_utils.pretrained import CURVE_FOLDER, load_curve
 from course_utils.training import TrainingError, compile_for_training, train, warm_up_and_cosine
-from tools.author import sparse_grid, stacked_vaes, stacked_writers, strengths
+from tools.author import one_class, sparse_grid, stacked_vaes, stacked_writers, strengths
 from tools.author.pretrain import flat_digits
 from tools.shared.machine import machine_and_versions
 from tools.shared.notebook_files import ROOT, replace_file
@@ -292,6 +292,17 @@ SWEEPS: dict[str, Sweep] = {
         measure=lambda beta: _of_this_seed(stacked_writers.measure_betas, beta),
         settings={**stacked_writers.SETTINGS, **stacked_writers.JUDGED},
         seeds=8,
+    ),
+    "09.tuning": Sweep(
+        x=tuple(range(len(one_class.TRIED["PCA"]))),
+        measure=lambda position: _of_this_seed(one_class.measure_tuning, position),
+        settings=one_class.TUNING,
+        seeds=3,
+    ),
+    "09.oneclass": Sweep(
+        x=one_class.SHARES,
+        measure=lambda share: _of_this_seed(one_class.measure_one_class, share),
+        settings=one_class.ONE_CLASS,
     ),
 }
 
