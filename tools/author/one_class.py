@@ -26,14 +26,14 @@ from tools.author.stacked_vaes import OwnRates
 DIGITS = range(10)
 SHARES = (0.0, 0.01, 0.05, 0.1)  # of the training pictures that show another digit
 BLURS = (0.0, 0.7, 1.0, 1.4)  # standard deviation in pixels
-BATCH_SIZE, EPOCHS = 100, 40
+BATCH_SIZE, EPOCHS = 100, 20
 RATES = (0.001, 0.003)
 # Method → five settings that are tried on the validation digits.
 TRIED: dict[str, tuple] = {
     "PCA": (10, 20, 30, 45, 70),  # components
     "nearest neighbors": (1, 2, 3, 5, 10),
     "isolation forest": (20, 40, 60, 100, 150),  # PCA components that it sees
-    "one-class SVM": (0.5, 1.0, 2.0, 4.0, 8.0),  # 1 / (2 width² · variance)
+    "one-class SVM": (1.0, 2.0, 4.0, 6.0, 9.0),  # 1 / (2 width² · variance)
     "dense": (4, 8, 16, 32, 64),  # size of the code
     "convolutional": (4, 8, 16, 32, 64),
     "denoising": (0.1, 0.2, 0.3, 0.5, 0.8),  # standard deviation of the noise
