@@ -4,7 +4,8 @@
     python -m tools.author.export_lessons --check    # exit status 1 if it is not what the notebooks say
 
 A definition that a later lesson or a test needs stands in a cell tagged `export` of the notebook that teaches it. Such a
-cell holds functions, classes and constants only, and uses no other imports than `keras`, `layers`, `ops` and `np`.
+cell holds functions, classes and constants only, and uses no other imports than `keras`, `layers`, `ops`, `np`, and SciPy's
+`optimize` and `sparse`.
 """
 
 import argparse
@@ -66,7 +67,9 @@ def imports(cells: dict[Path, list[str]]) -> list[str]:
     """The import lines that the cells need, each a group of its own."""
     nodes = [node for sources in cells.values() for source in sources for node in ast.walk(ast.parse(source))]
     used = {node.id for node in nodes if isinstance(node, ast.Name)}
-    lines = ["import numpy as np\n"] if "np" in used else []
+    scipy = sorted(used & {"optimize", "sparse"})
+    others = ["import numpy as np\n"] * ("np" in used) + [f"from scipy import {', '.join(scipy)}\n"] * bool(scipy)
+    lines = ["".join(others)] if others else []
     if used & {"keras", "layers", "ops"}:
         # The package's own import stands first, even if no cell uses it: it silences TensorFlow's start-up messages.
         lines.append("from course_utils.backend import keras" + "  # noqa: F401" * ("keras" not in used) + "\n")
