@@ -5,7 +5,7 @@
 
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -20,12 +20,21 @@ from course_utils.data import load_mnist
 from course_utils.evaluation import fit_pca
 from course_utils.pretrained import load_curve
 from course_utils.training import warm_up_and_cosine
-from tools.author.stacked_detectors import FILTERS, HIDDEN, Network, Stack, blur_matrix, chunks
+from tools.author.stacked_detectors import FILTERS, HIDDEN, Network, Stack, blur_matrix, chunks, floors
 from tools.author.stacked_vaes import OwnRates
 
 DIGITS = range(10)
 SHARES = (0.0, 0.01, 0.05, 0.1)  # of the training pictures that show another digit
-BLURS = (0.0, 0.7, 1.0, 1.4)  # standard deviation in pixels
+# Ways to turn an error into a score, by column of the lesson's table: the square of the residual, or of its blur by so many
+# pixels, or the square divided by the error of a general model, a blur by so many pixels.
+PLAIN, BLURS, GENERAL = ("plain", 0.0), (0.7, 1.0, 1.4), (0.7, 1.0, 1.4)
+COLUMNS = {
+    "plain": (PLAIN,),
+    "blurred": tuple(("blurred", sigma) for sigma in BLURS),
+    "relative": tuple(("relative", sigma) for sigma in GENERAL),
+}
+WAYS = tuple(way for ways in COLUMNS.values() for way in ways)
+LEAST = 0.05  # of the median of a task's normal pictures: no picture counts as easier than that
 BATCH_SIZE, EPOCHS = 100, 20
 RATES = (0.001, 0.003)
 # Method → five settings that are tried on the validation digits.
@@ -33,7 +42,7 @@ TRIED: dict[str, tuple] = {
     "PCA": (10, 20, 30, 45, 70),  # components
     "nearest neighbors": (1, 2, 3, 5, 10),
     "isolation forest": (20, 40, 60, 100, 150),  # PCA components that it sees
-    "one-class SVM": (1.0, 2.0, 4.0, 6.0, 9.0),  # 1 / (2 width² · variance)
+    "one-class SVM": (2.0, 4.0, 8.0, 16.0, 32.0),  # 1 / (2 width² · variance)
     "dense": (4, 8, 16, 32, 64),  # size of the code
     "convolutional": (4, 8, 16, 32, 64),
     "denoising": (0.1, 0.2, 0.3, 0.5, 0.8),  # standard deviation of the noise
@@ -51,7 +60,7 @@ SETTINGS = {
     "batch_size": BATCH_SIZE,
     "rates": RATES,
     "tried": TRIED,
-    "blurs": BLURS,
+    "scores": WAYS,
     "nu": NU,
     "trees": TREES,
     "samples per tree": SAMPLES,
@@ -65,11 +74,21 @@ ONE_CLASS = {**SETTINGS, "setting of each method": "the best of 09.tuning", "sco
 # ---------------------------------------------------------------------------------------------------------------------
 
 
-def training_rows(y: np.ndarray, digit: int, share: float, rng: np.random.Generator) -> np.ndarray:
-    """Rows of the training digits for one task: those of `digit`, of which `share` are replaced by any others."""
+def training_rows(y: np.ndarray, digit: int, share: float, seed: int) -> np.ndarray:
+    """Rows of the training digits for one task, the same for all methods: of `digit`, but `share` of them of any others."""
+    rng = np.random.default_rng([seed, digit, round(1000 * share)])
     rows = rng.permutation(np.flatnonzero(y == digit))
     n_foreign = round(share * len(rows))
     return np.concatenate([rows[n_foreign:], rng.choice(np.flatnonzero(y != digit), n_foreign, replace=False)])
+
+
+def general_errors(x: np.ndarray, sigma: float, x_normal: np.ndarray) -> np.ndarray:
+    """Squared error of each picture if it is reconstructed by a blur, which knows no digit; at least `LEAST` of the usual."""
+
+    def errors(pictures: np.ndarray) -> np.ndarray:
+        return np.square(pictures - pictures @ blur_matrix(sigma)).sum(axis=1)
+
+    return errors(x) + LEAST * np.median(errors(x_normal))
 
 
 def ranked(scores: np.ndarray, y: np.ndarray, digit: int) -> tuple[float, float]:
@@ -79,7 +98,7 @@ def ranked(scores: np.ndarray, y: np.ndarray, digit: int) -> tuple[float, float]
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# Methods without a network. Each gives its settings' scores: fit on `x`, applied to `x_new`, both blurred or not
+# Methods without a network: from training pictures, new pictures, settings and ways to (setting, way) → scores
 # ---------------------------------------------------------------------------------------------------------------------
 
 
@@ -88,58 +107,81 @@ def squared_distances(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return np.maximum(squares - 2 * a @ b.T, 0)
 
 
-def pca_scores(x: np.ndarray, x_new: np.ndarray, sizes: tuple, blurs: tuple, seed: int) -> dict:
-    """Reconstruction error; the blur is that of the residual."""
+def pca_scores(x: np.ndarray, x_new: np.ndarray, sizes: tuple, ways: tuple, seed: int) -> dict:
+    """Squared reconstruction error."""
     pca = fit_pca(x, max(sizes))
     centered = x_new - pca.mean_
     scores: dict = {}
     for i, size in enumerate(sizes):
         axes = pca.components_[:size]
         residual = centered - centered @ axes.T @ axes
-        scores |= {(i, blur): np.square(residual @ blur_matrix(blur)).sum(axis=1) for blur in blurs}
-    return scores
+        for how, sigma in ways:
+            blurred = residual @ blur_matrix(sigma) if how == "blurred" else residual
+            scores[i, (how, sigma)] = np.square(blurred).sum(axis=1)
+    return divided(scores, x, x_new)
 
 
-def neighbor_scores(x: np.ndarray, x_new: np.ndarray, counts: tuple, blurs: tuple, seed: int) -> dict:
-    """Mean distance to the `k` nearest training pictures."""
-    most = max(counts)
+def divided(scores: dict, x: np.ndarray, x_new: np.ndarray) -> dict:
+    """The same scores, but those that are called relative divided by the error of the general model."""
+    by = {way: general_errors(x_new, way[1], x) if way[0] == "relative" else 1.0 for _, way in scores}
+    return {(i, way): score / by[way] for (i, way), score in scores.items()}
+
+
+def blurred_pairs(x: np.ndarray, x_new: np.ndarray, ways: tuple) -> Iterator[tuple]:
+    """For methods without a residual the pictures are blurred instead: the pictures, and all ways that take them so."""
+    blur_of = {way: way[1] if way[0] == "blurred" else 0.0 for way in ways}
+    for sigma in dict.fromkeys(blur_of.values()):
+        matrix = blur_matrix(sigma)
+        yield x @ matrix, x_new @ matrix, [way for way in ways if blur_of[way] == sigma]
+
+
+def neighbor_scores(x: np.ndarray, x_new: np.ndarray, counts: tuple, ways: tuple, seed: int) -> dict:
+    """Square of the mean distance to the `k` nearest training pictures."""
     scores: dict = {}
-    for blur in blurs:
-        x_b, new_b = x @ blur_matrix(blur), x_new @ blur_matrix(blur)
-        nearest = [np.sort(np.partition(squared_distances(part, x_b), most)[:, :most]) for part in chunks(new_b)]
+    for seen, new, alike in blurred_pairs(x, x_new, ways):
+        nearest = [
+            np.sort(np.partition(squared_distances(part, seen), max(counts))[:, : max(counts)]) for part in chunks(new)
+        ]
         distances = np.sqrt(np.concatenate(nearest))
-        scores |= {(i, blur): distances[:, :k].mean(axis=1) for i, k in enumerate(counts)}
-    return scores
+        for i, k in enumerate(counts):
+            scores |= dict.fromkeys([(i, way) for way in alike], np.square(distances[:, :k].mean(axis=1)))
+    return divided(scores, x, x_new)
 
 
-def forest_scores(x: np.ndarray, x_new: np.ndarray, sizes: tuple, blurs: tuple, seed: int) -> dict:
-    """Isolation forest on principal components: better than on pixels, of which most are always black."""
-    scores = {}
-    for blur in blurs:
-        x_b, new_b = x @ blur_matrix(blur), x_new @ blur_matrix(blur)
-        pca = fit_pca(x_b, max(sizes))
-        z, z_new = pca.transform(x_b), pca.transform(new_b)
-        for i, size in enumerate(sizes):
-            samples = min(SAMPLES, len(x))
-            forest = IsolationForest(n_estimators=TREES, max_samples=samples, random_state=seed)
-            scores[i, blur] = -forest.fit(z[:, :size]).score_samples(z_new[:, :size])
-    return scores
+def svm_scores(x: np.ndarray, x_new: np.ndarray, sharpnesses: tuple, ways: tuple, seed: int) -> dict:
+    """One-class SVM with a Gaussian kernel whose width is relative to the variance of the pictures.
 
-
-def svm_scores(x: np.ndarray, x_new: np.ndarray, sharpnesses: tuple, blurs: tuple, seed: int) -> dict:
-    """One-class SVM with a Gaussian kernel on the pixels, whose width is relative to the variance of the pictures."""
-    scores = {}
-    for blur in blurs:
-        x_b, new_b = x @ blur_matrix(blur), x_new @ blur_matrix(blur)
-        within, variance = squared_distances(x_b, x_b), x_b.var(axis=0).sum()
-        across = squared_distances(new_b, x_b)
+    The score is −log of the weighted mean of the kernel: it ranks as the SVM does, and grows like a squared distance.
+    """
+    scores: dict = {}
+    for seen, new, alike in blurred_pairs(x, x_new, ways):
+        within, across = squared_distances(seen, seen), squared_distances(new, seen)
         for i, sharpness in enumerate(sharpnesses):
-            svm = OneClassSVM(kernel="precomputed", nu=NU, cache_size=1000)
-            svm.fit(np.exp(-sharpness / variance * within))
-            vectors, weights = svm.support_, svm.dual_coef_[0].astype("float32")
-            # The logarithm changes no order, and keeps apart what is far from all vectors.
-            kernel = np.exp(-sharpness / variance * across[:, vectors].astype("float64"))
-            scores[i, blur] = -np.log(np.maximum(kernel @ weights, 1e-300))
+            factor = -sharpness / seen.var(axis=0).sum()
+            svm = OneClassSVM(kernel="precomputed", nu=NU, cache_size=1000).fit(np.exp(factor * within))
+            kernel = np.exp(factor * across[:, svm.support_].astype("float64"))
+            weights = svm.dual_coef_[0] / svm.dual_coef_[0].sum()
+            score = -np.log(np.maximum(kernel @ weights, 1e-300))
+            scores |= dict.fromkeys([(i, way) for way in alike], score)
+    return divided(scores, x, x_new)
+
+
+def forest_scores(x: np.ndarray, x_new: np.ndarray, sizes: tuple, ways: tuple, seed: int) -> dict:
+    """Isolation forest on principal components, which suit it better than pixels, most of which are always black.
+
+    Its score is no squared error. So the pictures are divided, by the root of what the errors are divided by elsewhere.
+    """
+    scores: dict = {}
+    for how, sigma in ways:
+        matrix = blur_matrix(sigma if how == "blurred" else 0.0)
+        seen, new = x @ matrix, x_new @ matrix
+        if how == "relative":
+            seen, new = (part / np.sqrt(general_errors(part, sigma, x))[:, np.newaxis] for part in (seen, new))
+        pca = fit_pca(seen, max(sizes))
+        z, z_new = pca.transform(seen), pca.transform(new)
+        for i, size in enumerate(sizes):
+            forest = IsolationForest(n_estimators=TREES, max_samples=min(SAMPLES, len(x)), random_state=seed)
+            scores[i, (how, sigma)] = -forest.fit(z[:, :size]).score_samples(z_new[:, :size])
     return scores
 
 
@@ -164,11 +206,11 @@ def network(kind: str, position: int, rate: float, digit: int, share: float = 0.
     return Network(digit, share, int(setting), rate)
 
 
-def fit(kind: str, networks: list[Network], epochs: int) -> Stack:
+def fit(kind: str, networks: list[Network], epochs: int, seed: int) -> Stack:
     """Train all networks, each on the training pictures of its digit, with its share of others."""
     (x_train, y_train), _, _ = load_mnist(flat=True)
-    rng = np.random.default_rng(np.random.randint(2**31))  # noqa: NPY002
-    tasks = {(n.digit, n.share): training_rows(y_train, n.digit, n.share, rng) for n in networks}
+    rng = np.random.default_rng(seed)
+    tasks = {(n.digit, n.share): training_rows(y_train, n.digit, n.share, seed) for n in networks}
     # As many pictures per epoch for each, the mean size of a class: those of a rare digit come more often.
     size = len(x_train) // 10
     in_turn = {
@@ -189,15 +231,41 @@ def fit(kind: str, networks: list[Network], epochs: int) -> Stack:
 # ---------------------------------------------------------------------------------------------------------------------
 
 
-def without_network(tasks: list[tuple[int, float]], positions: dict, blurs: dict, x_new: np.ndarray, seed: int) -> dict:
-    """(method, digit, share) → (position in `positions`, blur) → scores of the pictures `x_new`."""
+Scores = dict[tuple, np.ndarray]  # way → scores of the new pictures
+
+
+def of_networks(kind: str, cases: list[tuple], x_new: np.ndarray, epochs: int, seed: int) -> dict[tuple, Scores]:
+    """Case (position, rate, digit, share) → way → scores. For VAEs also those of −ELBO."""
+    (x_train, y_train), _, _ = load_mnist(flat=True)
+    found = fit(kind, [network(kind, *case) for case in cases], epochs, seed).scores(x_new, (0.0, *BLURS))
+    scores: dict[tuple, Scores] = {}
+    for i, case in enumerate(cases):
+        normal = x_train[training_rows(y_train, case[2], case[3], seed)]
+        general = {sigma: general_errors(x_new, sigma, normal) for sigma in GENERAL}
+        ways = {PLAIN: found[0.0][i]}
+        ways |= {("blurred", sigma): found[sigma][i] for sigma in BLURS}
+        ways |= {("relative", sigma): found[0.0][i] / general[sigma] for sigma in GENERAL}
+        if kind == "VAE":
+            above = found["−ELBO"][i] - floors(x_new)
+            ways |= {("−ELBO", 0.0): found["−ELBO"][i], ("−ELBO above the floor", 0.0): above}
+            ways |= {("−ELBO, relative", sigma): above / general[sigma] for sigma in GENERAL}
+        scores[case] = ways
+    return scores
+
+
+def without_network(tasks: list[tuple[int, float]], choices: dict, x_new: np.ndarray, seed: int) -> dict[tuple, dict]:
+    """(method, digit, share) → (position, way) → scores of the pictures `x_new`.
+
+    `choices` has the positions and the ways of each method, all pairs of which are computed.
+    """
     (x_train, y_train), _, _ = load_mnist(flat=True)
 
     def one(method: str, digit: int, share: float) -> dict:
-        rows = training_rows(y_train, digit, share, np.random.default_rng([seed, digit, round(1000 * share)]))
-        settings = tuple(TRIED[method][i] for i in positions[method])
-        found = CLASSICAL[method](x_train[rows], x_new, settings, blurs[method], seed % 2**31)
-        return {(positions[method][i], blur): scores for (i, blur), scores in found.items()}
+        positions, ways = choices[method]
+        settings = tuple(TRIED[method][i] for i in positions)
+        x = x_train[training_rows(y_train, digit, share, seed)]
+        found = CLASSICAL[method](x, x_new, settings, ways, seed % 2**31)
+        return {(positions[i], way): scores for (i, way), scores in found.items()}
 
     jobs = [(method, digit, share) for method in CLASSICAL for digit, share in tasks]
     # Threads, because the work is done by NumPy and by compiled parts of scikit-learn, and a GPU has one process.
@@ -205,10 +273,10 @@ def without_network(tasks: list[tuple[int, float]], positions: dict, blurs: dict
     return dict(zip(jobs, found, strict=True))
 
 
-def label(method: str, rate: float | None, way) -> str:
-    """How the curve "09.tuning" calls a score: its blur, or its name."""
-    name = f"blur {way:g}" if isinstance(way, float) else way
-    return f"{method}, {name}" if rate is None else f"{method}, rate {rate:g}, {name}"
+def label(method: str, rate: float | None, way: tuple[str, float]) -> str:
+    """How the curve "09.tuning" calls a score."""
+    how = f"{way[0]} {way[1]:g}" if way[1] else way[0]
+    return f"{method}, {how}" if rate is None else f"{method}, rate {rate:g}, {how}"
 
 
 @functools.cache
@@ -219,44 +287,44 @@ def measure_tuning(seed: int, epochs: int = EPOCHS, n_pictures: int = 5000) -> d
     x_val, y_val = x_val[:n_pictures], y_val[:n_pictures]
     found: dict[tuple, list[float]] = {}
 
-    def keep(position: int, name: str, scores: np.ndarray, digit: int) -> None:
-        found.setdefault((position, name), []).append(ranked(scores, y_val, digit)[0])
+    def keep(position: int, method: str, rate: float | None, digit: int, ways: Scores) -> None:
+        for way, scores in ways.items():
+            auroc = ranked(scores, y_val, digit)[0]
+            found.setdefault((position, label(method, rate, way)), []).append(auroc)
+        if method != "isolation forest" and PLAIN in ways:
+            name = f"{label(method, rate, PLAIN)}: normal digits"
+            found.setdefault((position, name), []).append(float(ways[PLAIN][y_val == digit].mean()))
 
     positions = {method: tuple(range(len(TRIED[method]))) for method in TRIED}
-    blurs = dict.fromkeys(TRIED, BLURS)
-    classical = without_network([(digit, 0.0) for digit in DIGITS], positions, blurs, x_val, seed)
-    for (method, digit, _), by_setting in classical.items():
-        for (position, blur), scores in by_setting.items():
-            keep(position, label(method, None, blur), scores, digit)
+    choices = {method: (positions[method], WAYS) for method in CLASSICAL}
+    classical = without_network([(digit, 0.0) for digit in DIGITS], choices, x_val, seed)
+    for (method, digit, _), scores in classical.items():
+        for i in positions[method]:
+            keep(i, method, None, digit, {way: scores[i, way] for way in WAYS})
     for kind in NETWORKS:
-        cases = [(i, rate, digit) for i in positions[kind] for rate in RATES for digit in DIGITS]
-        networks = [network(kind, i, rate, digit) for i, rate, digit in cases]
-        for way, of_networks in fit(kind, networks, epochs).scores(x_val, BLURS).items():
-            for (i, rate, digit), scores in zip(cases, of_networks, strict=True):
-                keep(i, label(kind, rate, way), scores, digit)
-                if way == 0:
-                    normal = float(scores[y_val == digit].mean()) / 784
-                    found.setdefault((i, f"{kind}, rate {rate:g}, MSE of normal digits"), []).append(normal)
+        cases = [(i, rate, digit, 0.0) for i in positions[kind] for rate in RATES for digit in DIGITS]
+        for (i, rate, digit, _), ways in of_networks(kind, cases, x_val, epochs, seed).items():
+            keep(i, kind, rate, digit, ways)
     results: dict[int, dict[str, float]] = {i: {} for i in positions["PCA"]}
     for (position, name), values in found.items():
         results[position][name] = float(np.mean(values))
     return results
 
 
-Choice = tuple[int, Any, Any]  # position of the setting; learning rate, if it has one; blur or name of the score
+Choice = tuple[int, Any, tuple[str, float]]  # position of the setting; learning rate, if it has one; way to score
 
 
-def best_settings(curve: dict) -> dict[str, Choice]:
-    """Row of the lesson's table → the choice with the highest AUROC on the validation digits, by the curve "09.tuning"."""
+def best_settings(curve: dict) -> dict[tuple[str, str], Choice]:
+    """Method and column of the lesson's table → the choice with the highest AUROC on the validation digits, by "09.tuning"."""
 
     def best(method: str, ways: tuple) -> Choice:
         rates = RATES if method in NETWORKS else (None,)
         choices = [(i, rate, way) for i in range(len(TRIED[method])) for rate in rates for way in ways]
         return max(choices, key=lambda choice: curve["mean"][label(method, *choice[1:])][choice[0]])
 
-    rows = {method: best(method, (0.0,)) for method in TRIED}
-    rows |= {f"{method}, blurred": best(method, BLURS[1:]) for method in TRIED}
-    return rows | {f"VAE, {name}": best("VAE", (name,)) for name in ("−ELBO", "−ELBO above the floor")}
+    cells = {(method, column): best(method, ways) for method in TRIED for column, ways in COLUMNS.items()}
+    cells |= {("VAE", how): best("VAE", ((how, 0.0),)) for how in ("−ELBO", "−ELBO above the floor")}
+    return cells | {("VAE", "−ELBO, relative"): best("VAE", tuple(("−ELBO, relative", sigma) for sigma in GENERAL))}
 
 
 @functools.cache
@@ -265,32 +333,33 @@ def measure_one_class(seed: int, epochs: int = EPOCHS, n_pictures: int = 10_000)
     keras.utils.set_random_seed(seed)
     x_test, y_test = (part[:n_pictures] for part in load_mnist(flat=True)[2])
     chosen = best_settings(load_curve("09.tuning"))
-    rows_of = {method: [row for row in chosen if row.partition(",")[0] == method] for method in TRIED}
+    of_method = {m: [choice for (other, _), choice in chosen.items() if other == m] for m in TRIED}
     found: dict[tuple, dict[int, tuple]] = {}
 
-    def keep(row: str, share: float, digit: int, scores: np.ndarray) -> None:
-        found.setdefault((row, share), {})[digit] = ranked(scores, y_test, digit)
+    def keep(method: str, choice: Choice, digit: int, share: float, scores: np.ndarray) -> None:
+        for cell in chosen:
+            if cell[0] == method and chosen[cell] == choice:
+                found.setdefault((*cell, share), {})[digit] = ranked(scores, y_test, digit)
 
     tasks = [(digit, share) for share in SHARES for digit in DIGITS]
-    positions = {method: tuple(sorted({chosen[row][0] for row in rows})) for method, rows in rows_of.items()}
-    blurs = {method: tuple(sorted({chosen[row][2] for row in rows_of[method]})) for method in CLASSICAL}
-    classical = without_network(tasks, positions, blurs, x_test, seed)
-    for (method, digit, share), by_setting in classical.items():
-        for row in rows_of[method]:
-            keep(row, share, digit, by_setting[chosen[row][0], chosen[row][2]])
+    choices = {
+        m: (tuple(sorted({choice[0] for choice in of_method[m]})), tuple({choice[2] for choice in of_method[m]}))
+        for m in CLASSICAL
+    }
+    for (method, digit, share), scores in without_network(tasks, choices, x_test, seed).items():
+        for choice in set(of_method[method]):
+            keep(method, choice, digit, share, scores[choice[0], choice[2]])
     for kind in NETWORKS:
-        settings = sorted({chosen[row][:2] for row in rows_of[kind]}, key=str)
+        settings = sorted({choice[:2] for choice in of_method[kind]})
         cases = [(*setting, *task) for setting in settings for task in tasks]
-        ways = {chosen[row][2] for row in rows_of[kind]}
-        model = fit(kind, [network(kind, *case) for case in cases], epochs)
-        scores = model.scores(x_test, tuple(sorted(way for way in ways if isinstance(way, float))))
-        for row in rows_of[kind]:
-            for (i, rate, digit, share), of_network in zip(cases, scores[chosen[row][2]], strict=True):
-                if (i, rate) == chosen[row][:2]:
-                    keep(row, share, digit, of_network)
+        for (i, rate, digit, share), ways in of_networks(kind, cases, x_test, epochs, seed).items():
+            for choice in set(of_method[kind]):
+                if choice[:2] == (i, rate):
+                    keep(kind, choice, digit, share, ways[choice[2]])
     results: dict[float, dict[str, float]] = {share: {} for share in SHARES}
-    for (row, share), by_digit in found.items():
+    for (method, column, share), by_digit in found.items():
+        row = f"{method}, {column}"
         auroc, precision = np.array([by_digit[digit] for digit in DIGITS]).T
-        results[share] |= {f"{row}: AUROC": auroc.mean(), f"{row}: AP": precision.mean()}
-        results[share] |= {f"{row}: AUROC of {digit}": auroc[digit] for digit in DIGITS}
+        results[share] |= {f"{row}: AUROC": float(auroc.mean()), f"{row}: AP": float(precision.mean())}
+        results[share] |= {f"{row}: AUROC of {digit}": float(auroc[digit]) for digit in DIGITS}
     return results

@@ -152,7 +152,4 @@ class Stack(keras.Model):
             if self.kind == "VAE":
                 drawn = sum(self.negative_elbo(part, mu, log_var) for _ in range(DRAWS)) / DRAWS
                 parts["−ELBO"].append(ops.convert_to_numpy(drawn))
-        scores = {name: np.concatenate(found, axis=1) for name, found in parts.items()}
-        if self.kind == "VAE":
-            scores["−ELBO above the floor"] = scores["−ELBO"] - floors(x)
-        return scores
+        return {name: np.concatenate(found, axis=1) for name, found in parts.items()}
