@@ -36,6 +36,7 @@ GRAPHS = {"5 neighbors": (5, False), "10 neighbors": (10, False), "10 neighbors,
 READING_NEIGHBORS = 10  # nodes of the graph from which a new digit takes its label
 ALL_UNLABELED = ("pixels", "PCA", "VAE")  # codes whose graph is built over all training digits as well
 MIXTURE_CODES = ("PCA", "autoencoder", "VAE")
+MIXTURE_RESTARTS = 5  # the fit with the highest likelihood counts
 SETTINGS = {
     "unlabeled": N_UNLABELED,
     "autoencoder and VAE": {**stacked_vaes.NETWORK, "epochs": EPOCHS, "rates": "the best of 06.rates"},
@@ -51,7 +52,8 @@ SETTINGS = {
 CLUSTER_SETTINGS = {
     **{key: SETTINGS[key] for key in ("unlabeled", "autoencoder and VAE", "graphs", "reading neighbors")},
     "clusters": 10,
-    "restarts": {"k-means": 5, "mixture": 1},
+    "restarts": {"k-means": 5, "mixture": MIXTURE_RESTARTS},
+    "mixture of": "the first 20 numbers, without those of a standard deviation below 0.05",
     "scored": "test digits",
 }
 
@@ -226,6 +228,11 @@ def normalized_cut(W, clusters: np.ndarray) -> float:
     return float(np.sum(1 - inside / np.maximum(np.asarray(W.sum(axis=1)).ravel() @ member, 1)))
 
 
+def in_use(code: Code) -> np.ndarray:
+    """Columns among the first 20 that differ from digit to digit."""
+    return np.flatnonzero(code[0][:, :LATENT].std(axis=0) > 0.05)
+
+
 def describe_clusters(clusters: np.ndarray, y: np.ndarray) -> dict[str, float]:
     return {
         "accuracy": cluster_accuracy(clusters, y),
@@ -241,11 +248,15 @@ def measure_clusters(seed: int) -> dict[int, dict[str, float]]:
     y = y[:N_UNLABELED]
     results: dict[str, float] = {}
     for name, code in all_codes(seed).items():
-        z, z_test = code[0][:N_UNLABELED], code[2]
-        found = {"k-means": describe_clusters(KMeans(10, n_init=5, random_state=seed).fit(z).predict(z_test), y_test)}
-        if name in MIXTURE_CODES:
-            mixture = GaussianMixture(10, max_iter=50, reg_covar=1e-3, random_state=seed).fit(z)
-            found["mixture"] = describe_clusters(mixture.predict(z_test), y_test)
+        found: dict[str, dict[str, float]] = {}
+        for suffix, change in (("", lambda z: z), (", cosine", unit_length)):
+            z, z_test = change(code[0][:N_UNLABELED]), change(code[2])
+            k_means = KMeans(10, n_init=5, random_state=seed).fit(z)
+            found[f"k-means{suffix}"] = describe_clusters(k_means.predict(z_test), y_test)
+            if name in MIXTURE_CODES:
+                z, z_test = (change(part[:, in_use(code)]) for part in (code[0][:N_UNLABELED], code[2]))
+                mixture = GaussianMixture(10, n_init=MIXTURE_RESTARTS, reg_covar=1e-4, random_state=seed).fit(z)
+                found[f"mixture{suffix}"] = describe_clusters(mixture.predict(z_test), y_test)
         for label, settings in GRAPHS.items():
             graph = Graph(code, N_UNLABELED, *settings)
             clusters = KMeans(10, n_init=5, random_state=seed).fit_predict(spectral_code(graph.W, 10))
