@@ -22,13 +22,14 @@ from tools.author.stacked_vaes import OwnRates
 layers, ops = keras.layers, keras.ops
 
 UNITS, EPOCHS, BATCH_SIZE = 128, 15, 250
-RATES = (0.015, 0.04)
+RATES = (0.015, 0.04, 0.08, 0.16)
 # Position on the curve → strength, by method; position 0 is the plain autoencoder in all of them.
 STRENGTHS = {
-    "weight decay": (0.0, 3e-7, 3e-6, 2e-5, 1e-4),
-    "denoising": (0.0, 0.05, 0.1, 0.2, 0.35),
-    "contractive": (0.0, 1e-5, 1e-4, 3e-4, 1e-3),
-    "relative contraction": (0.0, 2e-4, 2e-3, 6e-3, 2e-2),
+    "weight decay": (0.0, 3e-7, 3e-6, 1e-5, 2e-5, 3e-5, 5e-5, 1e-4),
+    "weight decay, both layers": (0.0, 3e-7, 3e-6, 1e-5, 2e-5, 3e-5, 5e-5, 1e-4),
+    "denoising": (0.0, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35),
+    "contractive": (0.0, 1e-5, 1e-4, 2e-4, 3e-4, 5e-4, 7e-4, 1e-3),
+    "relative contraction": (0.0, 2e-4, 2e-3, 4e-3, 6e-3, 9e-3, 1.3e-2, 2e-2),
 }
 IN_USE = 0.01  # smallest standard deviation, over the digits, of a unit that counts as in use
 SETTINGS = {
@@ -64,7 +65,8 @@ class StackedAutoencoders(keras.Model):
         of_method = {
             name: np.array([case.strength * (case.method == name) for case in cases], "float32") for name in STRENGTHS
         }
-        self.decay = of_method["weight decay"]
+        self.decay_back = of_method["weight decay, both layers"]
+        self.decay = of_method["weight decay"] + self.decay_back
         self.contraction, self.relative = of_method["contractive"], of_method["relative contraction"]
         self.noise = of_method["denoising"][:, np.newaxis, np.newaxis]
         self.seed_generator = keras.random.SeedGenerator(int(np.random.randint(2**31)))  # noqa: NPY002
@@ -90,6 +92,7 @@ class StackedAutoencoders(keras.Model):
         # Stable and as Keras has it: max(a, 0) − a·x + log(1 + exp(−|a|)).
         bce = ops.mean(ops.softplus(logits) - logits * x, axis=(1, 2))
         decay = self.decay * ops.sum(ops.square(self.kernel), axis=(1, 2))
+        decay = decay + self.decay_back * ops.sum(ops.square(self.kernel_back), axis=(1, 2))
         squared_norm = ops.mean(contractive_penalty(h, self.kernel), axis=1)
         squared_spread = ops.sum(ops.var(h, axis=1), axis=1)
         return bce + decay + (self.contraction + self.relative / squared_spread) * squared_norm
