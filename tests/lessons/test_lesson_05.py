@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from course_utils.backend import keras
+from course_utils.data import load_mnist
 from course_utils.lessons import (
     ContractiveDense,
     build_one_layer_autoencoder,
@@ -11,6 +12,10 @@ from course_utils.lessons import (
     estimate_squared_norm,
     jacobian_by_autodiff,
 )
+from course_utils.pretrained import load_curve
+from tools.author import strengths
+
+ops = keras.ops
 
 INPUTS, UNITS = 7, 4
 
@@ -210,3 +215,58 @@ def test_estimator_takes_pictures_and_feature_maps(rng):
     v = rng.normal(size=images.shape).astype("float32")
     estimate = keras.ops.convert_to_numpy(estimate_squared_norm(lambda x: 2 * x, images, v))
     assert estimate == pytest.approx(4 * np.square(v).sum(axis=(1, 2, 3)), rel=1e-3)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The stored curves
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def test_stacked_networks_have_the_losses_of_the_lesson(rng):
+    x = rng.uniform(size=(10, 784)).astype("float32")
+    mean = x.mean(axis=0)
+    cases = [strengths.Case(method, 0.1, 0.04) for method in strengths.STRENGTHS if method != "denoising"]
+    stack = strengths.StackedAutoencoders(cases, mean, units=6)
+    losses = ops.convert_to_numpy(stack.losses_of_cases(x, x))
+    kernels, kernels_back = (ops.convert_to_numpy(weight) for weight in (stack.kernel, stack.kernel_back))
+    for i, case in enumerate(cases):
+        decay = keras.regularizers.L2(0.1) if case.method.startswith("weight decay") else None
+        layer = ContractiveDense(
+            6,
+            strength=0.1 if decay is None else 0.0,
+            relative=case.method == "relative contraction",
+            kernel_regularizer=decay,
+        )
+        model, _ = build_one_layer_autoencoder(layer, mean)
+        layer.set_weights([kernels[i], np.zeros(6)])
+        model.layers[-1].set_weights([kernels_back[i], np.zeros(784)])
+        x_hat = model(x, training=True)
+        loss = float(keras.losses.BinaryCrossentropy()(x, x_hat) + sum(model.losses))
+        if case.method == "weight decay, both layers":
+            loss += 0.1 * np.square(kernels_back[i]).sum()
+        assert losses[i] == pytest.approx(loss, rel=1e-4), case.method
+
+
+def test_all_methods_are_tried_with_the_same_rates_and_as_many_strengths():
+    curve = load_curve("05.strengths")
+    assert len(strengths.RATES) >= 4
+    assert curve["seeds"] >= 5
+    assert {len(values) for values in strengths.STRENGTHS.values()} == {8}
+    chosen = [rate for label, rates in curve["mean"].items() if label.endswith(": rate") for rate in rates[:4]]
+    assert min(strengths.RATES) < min(chosen)
+
+
+def test_rates_are_chosen_by_the_loss_on_validation_digits(monkeypatch):
+    (x_train, y_train), (x_val, y_val), test = load_mnist(flat=True)
+    small = (x_train[:500], y_train[:500]), (x_val[:250], y_val[:250]), test
+    seen = []
+    monkeypatch.setattr(strengths, "load_mnist", lambda flat: small)
+    monkeypatch.setattr(strengths, "STRENGTHS", dict.fromkeys(strengths.STRENGTHS, (0.0, 0.1)))
+    monkeypatch.setattr(strengths, "describe_case", lambda model, i: {"case": i})
+    real = strengths.own_losses
+    monkeypatch.setattr(strengths, "own_losses", lambda model, x: seen.append(x) or real(model, x))
+    results = strengths.measure_strengths.__wrapped__(1, epochs=1)
+    assert len(seen) == 1
+    assert seen[0] is small[1][0]
+    assert set(results) == {0, 1}
+    assert all(results[1][f"{method}: rate"] in strengths.RATES for method in strengths.STRENGTHS)
