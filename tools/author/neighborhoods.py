@@ -1,12 +1,13 @@
 """Lesson 08's codes and what can be read from them: with few labels, through a graph of neighbors, and without any label.
 
-Each seed trains an autoencoder and a VAE of the same layers at the same time, as lesson 06's curves do, each with the learning
-rate that was best there. Pixels, PCA, and the stored networks of lessons 02 and 04 are the same for all seeds. The seed also draws
-the labels. Every reader's setting is the one with the lowest mean error on the validation digits.
+The codes are the same for all seeds: pixels, PCA, the stored networks of lessons 02, 04 and 06, and an autoencoder with the layers
+of lesson 06's VAE. The seed draws the labels, and the starts of the clusters. Every reader's setting is the one with the lowest
+error on the validation digits.
 """
 
 import functools
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from scipy import sparse
@@ -21,38 +22,37 @@ from course_utils.data import load_mnist
 from course_utils.evaluation import fit_pca
 from course_utils.lessons import cluster_accuracy, neighbor_graph, neighbors, normalized, spectral_code, spread_labels
 from course_utils.pretrained import load_pretrained
-from tools.author import stacked_vaes
+from course_utils.training import train
 
 ops = keras.ops
 
-HIDDEN, LATENT, BATCH_SIZE = (400, 200), 20, 200  # as in lesson 06's `NETWORK`
+HIDDEN, LATENT = (400, 200), 20  # as lesson 06's stored VAE
 N_UNLABELED = 20_000
-EPOCHS = 60
-DRAWS = 2  # for each seed
+TRAINING: dict[str, Any] = {"epochs": 20, "batch_size": 200, "learning_rate": 3e-3}
 LABELS = (10, 100, 1000)
-STRENGTHS = (0.001, 0.01, 0.1, 1.0, 10.0)  # C of the logistic regression
+STRENGTHS = (0.01, 0.1, 1.0)  # C of the logistic regression
 VOTERS = (1, 3, 5)  # nearest neighbors that vote
-GRAPHS = {"5 neighbors": (5, False), "10 neighbors": (10, False), "10 neighbors, cosine": (10, True)}
+GRAPHS = {"10 neighbors": (10, False), "10 neighbors, cosine": (10, True)}
 READING_NEIGHBORS = 10  # nodes of the graph from which a new digit takes its label
-ALL_UNLABELED = ("pixels", "PCA", "VAE")  # codes whose graph is built over all training digits as well
 MIXTURE_CODES = ("PCA", "autoencoder", "VAE")
+N_MIXTURE = 10_000  # digits to which a mixture is fitted
 MIXTURE_RESTARTS = 5  # the fit with the highest likelihood counts
 SETTINGS = {
     "unlabeled": N_UNLABELED,
-    "autoencoder and VAE": {**stacked_vaes.NETWORK, "epochs": EPOCHS, "rates": "the best of 06.rates"},
-    "draws of labels for each seed": DRAWS,
+    "autoencoder": {"hidden": HIDDEN, "code": LATENT, **TRAINING},
     "labels": "the same number of each digit, among the unlabeled ones",
     "strengths": STRENGTHS,
     "voters": VOTERS,
     "graphs": list(GRAPHS),
     "reading neighbors": READING_NEIGHBORS,
-    "chosen": "setting of each reader and code with the lowest mean error on 5,000 validation digits",
+    "chosen": "setting of each reader and code with the lowest error on 5,000 validation digits",
     "scored": "test digits, errors in percent",
 }
 CLUSTER_SETTINGS = {
-    **{key: SETTINGS[key] for key in ("unlabeled", "autoencoder and VAE", "graphs", "reading neighbors")},
+    **{key: SETTINGS[key] for key in ("unlabeled", "autoencoder", "graphs", "reading neighbors")},
     "clusters": 10,
-    "restarts": {"k-means": 5, "mixture": MIXTURE_RESTARTS},
+    "restarts": {"k-means": 3, "mixture": MIXTURE_RESTARTS},
+    "mixture fitted to": N_MIXTURE,
     "mixture of": "the first 20 numbers, without those of a standard deviation below 0.05",
     "scored": "test digits",
 }
@@ -61,38 +61,44 @@ Code = tuple[np.ndarray, ...]  # of the training, validation and test digits
 
 
 @functools.cache
-def trained_codes(seed: int, epochs: int = EPOCHS) -> dict[str, Code]:
-    """Codes of an autoencoder and a VAE of the same layers."""
-    keras.utils.set_random_seed(seed)
-    kinds = [
-        stacked_vaes.autoencoder(stacked_vaes.best_rate("autoencoder, BCE")),
-        stacked_vaes.Kind(stacked_vaes.best_rate("VAE, −ELBO")),
-    ]
-    parts = [x for x, _ in load_mnist(flat=True)]
-    model = stacked_vaes.train_stack(
-        kinds, parts[0], hidden=HIDDEN, latent=LATENT, epochs=epochs, batch_size=BATCH_SIZE
-    )
-    both = [in_parts(lambda x: ops.convert_to_numpy(model.encode(x[np.newaxis])[0]), x, axis=1) for x in parts]
-    return {name: tuple(codes[i] for codes in both) for i, name in enumerate(("autoencoder", "VAE"))}
-
-
-@functools.cache
-def fixed_codes() -> dict[str, Code]:
-    """Pixels, PCA with 50 numbers, and the stored codes of lessons 02 and 04."""
+def all_codes() -> dict[str, Code]:
+    """Codes of the unlabeled, the validation and the test digits; of the VAE those of all training digits."""
     parts = [x for x, _ in load_mnist(flat=True)]
     pca = fit_pca(parts[0], 50)
-    conv, encoder, _ = lessons.build_conv_autoencoder()
+    conv, conv_encoder, _ = lessons.build_conv_autoencoder()
     load_pretrained("02.conv128", conv)
     strokes = lessons.build_strokes(np.ones((2048, 784), dtype="float32"))
     load_pretrained("04.strokes", strokes)
     stroke_parts = strokes.layers[-1].parts()
+    vae = lessons.VAE(*lessons.build_vae_networks(HIDDEN, LATENT, activation="silu"))
+    load_pretrained("06.vae20", vae)
+    autoencoder, encoder = build_rival()
+    train(autoencoder, parts[0], parts[0], loss="binary_crossentropy", **TRAINING)
     readers: dict[str, Callable] = {
         "pixels": lambda x: x,
         "PCA": lambda x: pca.transform(x).astype("float32"),
-        "convolutional": lambda x: ops.convert_to_numpy(encoder(x.reshape(-1, 28, 28, 1))).reshape(len(x), -1),
+        "convolutional": lambda x: ops.convert_to_numpy(conv_encoder(x.reshape(-1, 28, 28, 1))).reshape(len(x), -1),
         "strokes": lambda x: ops.convert_to_numpy(lessons.matched(x, stroke_parts)),
+        "autoencoder": lambda x: ops.convert_to_numpy(encoder(x)),
+        "VAE": lambda x: ops.convert_to_numpy(vae.encoder(x)[0]),
     }
-    return {name: tuple(in_parts(read, x) for x in parts) for name, read in readers.items()}
+    few = [parts[0][:N_UNLABELED], *parts[1:]]
+    return {name: tuple(in_parts(read, x) for x in (parts if name == "VAE" else few)) for name, read in readers.items()}
+
+
+def build_rival() -> tuple[keras.Model, keras.Model]:
+    """An autoencoder with the layers of lesson 06's VAE, and its encoder."""
+    activation = "silu"
+    encoder = keras.Sequential([keras.Input((784,))])
+    decoder = keras.Sequential([keras.Input((LATENT,))])
+    for size in HIDDEN:
+        encoder.add(keras.layers.Dense(size, activation=activation))
+    encoder.add(keras.layers.Dense(LATENT))
+    for size in reversed(HIDDEN):
+        decoder.add(keras.layers.Dense(size, activation=activation))
+    decoder.add(keras.layers.Dense(784, activation="sigmoid"))
+    x = keras.Input((784,))
+    return keras.Model(x, decoder(encoder(x))), encoder
 
 
 def in_parts(read: Callable, x: np.ndarray, axis: int = 0) -> np.ndarray:
@@ -124,7 +130,7 @@ def regression_errors(code: Code, labels, draws: list[np.ndarray]) -> dict[str, 
     errors: dict[str, list] = {}
     for strength in STRENGTHS:
         for rows in draws:
-            reader = LogisticRegression(C=strength, max_iter=200).fit(z[rows], y[rows])
+            reader = LogisticRegression(C=strength, max_iter=100, tol=1e-3).fit(z[rows], y[rows])
             pair = percent_wrong(reader.predict(z_val), y_val), percent_wrong(reader.predict(z_test), y_test)
             errors.setdefault(f"C {strength:g}", []).append(pair)
     return errors
@@ -184,22 +190,27 @@ def best_setting(errors: dict[str, list]) -> float:
 
 
 @functools.cache
-def all_codes(seed: int) -> dict[str, Code]:
-    return {**fixed_codes(), **trained_codes(seed)}
+def graph_of(name: str, label: str) -> Graph:
+    return Graph(all_codes()[name], N_UNLABELED, *GRAPHS[label])
+
+
+@functools.cache
+def whole_graph() -> Graph:
+    """Of the VAE's codes of all training digits."""
+    code = all_codes()["VAE"]
+    return Graph(code, len(code[0]), *GRAPHS["10 neighbors"])
 
 
 @functools.cache
 def measure_labels(seed: int) -> dict[int, dict[str, float]]:
-    """Number of labels → code and reader → test error, with this seed's networks and draws of labels."""
+    """Number of labels → code and reader → test error, with this seed's draw of labels."""
     rng = np.random.default_rng(seed)
     results: dict[int, dict[str, float]] = {n: {} for n in LABELS}
-    data = load_mnist(flat=True)
-    labels = tuple(y for _, y in data)
-    draws = {n: [balanced_rows(labels[0][:N_UNLABELED], n, rng) for _ in range(DRAWS)] for n in LABELS}
-    for name, code in all_codes(seed).items():
-        graphs = {label: Graph(code, N_UNLABELED, *graph) for label, graph in GRAPHS.items()}
+    labels = tuple(y for _, y in load_mnist(flat=True))
+    draws = {n: [balanced_rows(labels[0][:N_UNLABELED], n, rng)] for n in LABELS}
+    for name, code in all_codes().items():
         for n in LABELS:
-            spread = {label: spreading_errors(graph, labels, draws[n]) for label, graph in graphs.items()}
+            spread = {label: spreading_errors(graph_of(name, label), labels, draws[n]) for label in GRAPHS}
             found = {
                 "logistic regression": best_setting(regression_errors(code, labels, draws[n])),
                 "nearest neighbors": best_setting(neighbor_errors(code, labels, draws[n])),
@@ -207,11 +218,9 @@ def measure_labels(seed: int) -> dict[int, dict[str, float]]:
             }
             found |= {f"label spreading, {label}": best_setting({label: errors}) for label, errors in spread.items()}
             results[n] |= {f"{name}: {reader}": error for reader, error in found.items()}
-        if name in ALL_UNLABELED:
-            whole = Graph(code, len(labels[0]), *GRAPHS["10 neighbors"])
-            for n in LABELS:
-                error = best_setting({"all": spreading_errors(whole, labels, draws[n])})
-                results[n][f"{name}: label spreading, all training digits"] = error
+    for n in LABELS:
+        errors = spreading_errors(whole_graph(), labels, draws[n])
+        results[n]["VAE: label spreading, all training digits"] = best_setting({"all": errors})
     return results
 
 
@@ -247,21 +256,21 @@ def measure_clusters(seed: int) -> dict[int, dict[str, float]]:
     (_, y), _, (_, y_test) = load_mnist(flat=True)
     y = y[:N_UNLABELED]
     results: dict[str, float] = {}
-    for name, code in all_codes(seed).items():
+    for name, code in all_codes().items():
         found: dict[str, dict[str, float]] = {}
         for suffix, change in (("", lambda z: z), (", cosine", unit_length)):
             z, z_test = change(code[0][:N_UNLABELED]), change(code[2])
-            k_means = KMeans(10, n_init=5, random_state=seed).fit(z)
+            k_means = KMeans(10, n_init=3, random_state=seed).fit(z)
             found[f"k-means{suffix}"] = describe_clusters(k_means.predict(z_test), y_test)
             if name in MIXTURE_CODES:
-                z, z_test = (change(part[:, in_use(code)]) for part in (code[0][:N_UNLABELED], code[2]))
+                z, z_test = (change(part[:, in_use(code)]) for part in (code[0][:N_MIXTURE], code[2]))
                 mixture = GaussianMixture(10, n_init=MIXTURE_RESTARTS, reg_covar=1e-4, random_state=seed).fit(z)
                 found[f"mixture{suffix}"] = describe_clusters(mixture.predict(z_test), y_test)
-        for label, settings in GRAPHS.items():
-            graph = Graph(code, N_UNLABELED, *settings)
-            clusters = KMeans(10, n_init=5, random_state=seed).fit_predict(spectral_code(graph.W, 10))
+        for label in GRAPHS:
+            graph = graph_of(name, label)
+            eigenvalues, positions = spectrum(name, label)
+            clusters = KMeans(10, n_init=3, random_state=seed).fit_predict(positions)
             at_test = graph.read(np.eye(10)[clusters])[1]
-            eigenvalues = leading_eigenvalues(graph.W, 11)
             found[f"spectral, {label}"] = {
                 **describe_clusters(at_test, y_test),
                 "normalized cut": normalized_cut(graph.W, clusters),
@@ -273,6 +282,9 @@ def measure_clusters(seed: int) -> dict[int, dict[str, float]]:
     return {10: results}
 
 
-def leading_eigenvalues(W, n: int) -> np.ndarray:
-    values = sparse.linalg.eigsh(normalized(W), k=n, which="LA", return_eigenvectors=False, v0=np.ones(W.shape[0]))
-    return np.sort(values)[::-1]
+@functools.cache
+def spectrum(name: str, label: str) -> tuple[np.ndarray, np.ndarray]:
+    """The eleven largest eigenvalues of a graph, and the lesson's spectral code of ten numbers."""
+    W = graph_of(name, label).W
+    values = sparse.linalg.eigsh(normalized(W), k=11, which="LA", return_eigenvectors=False, v0=np.ones(W.shape[0]))
+    return np.sort(values)[::-1], spectral_code(W, 10)

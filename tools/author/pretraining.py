@@ -16,12 +16,13 @@ from course_utils.training import warm_up_and_cosine
 
 layers, ops = keras.layers, keras.ops
 
-SIZES = (784, 400, 200, 100, 50)
+SIZES = (784, 256, 128, 64, 32)
 LABELS = (100, 1000, 10_000, 55_000)
-BATCH_SIZE = 100
-STEPS = 6000
-STOPS = 10  # after each tenth of the steps the networks are scored
-PRETRAINING_EPOCHS = 3  # of each layer
+BATCH_SIZE = 50
+PRETRAINING_BATCH_SIZE = 100
+STEPS = 2000
+STOPS = 4  # so often the networks are scored
+PRETRAINING_EPOCHS = 2  # of each layer
 
 
 def _small(n_in: int, n_out: int) -> float:
@@ -41,14 +42,14 @@ STYLES: dict[str, dict[str, Any]] = {
     "2006": {
         "activation": "sigmoid",
         "optimizer": "SGD",
-        "rates": (0.01, 0.03, 0.1, 0.3, 1.0, 3.0),
-        "pretraining rates": (0.01, 0.03, 0.1, 0.3),  # of the cross-entropy summed over the outputs
+        "rates": (0.1, 0.3, 1.0),
+        "pretraining rates": (0.03, 0.1, 0.3),  # of the cross-entropy summed over the outputs
         "starts": {"small weights": _small, "Glorot's weights": _glorot},
     },
     "today": {
         "activation": "relu",
         "optimizer": "Adam",
-        "rates": (0.0001, 0.0003, 0.001, 0.003, 0.01),
+        "rates": (0.0003, 0.001, 0.003),
         "pretraining rates": (0.0003, 0.001, 0.003),
         "starts": {"He's weights": _he},
     },
@@ -56,6 +57,7 @@ STYLES: dict[str, dict[str, Any]] = {
 SETTINGS = {
     "network": [*SIZES, 10],
     "batch_size": BATCH_SIZE,
+    "batch_size of the pre-training": PRETRAINING_BATCH_SIZE,
     "steps": STEPS,
     "pretraining epochs of each layer": PRETRAINING_EPOCHS,
     "styles": {
@@ -194,17 +196,11 @@ def apply_layer(h: np.ndarray, kernel: np.ndarray, bias: np.ndarray, activation:
     return np.maximum(a, 0) if activation == "relu" else 1 / (1 + np.exp(-a))
 
 
-def fit(model: Stack, rows: np.ndarray, optimizer: str, rates, schedule) -> None:
-    """One step for each `BATCH_SIZE` entries of `rows`, shape `(steps · batch, networks)`."""
-    model.compile(optimizer=OPTIMIZERS[optimizer](schedule, np.array(rates)), jit_compile="auto")
-    model.fit(rows, batch_size=BATCH_SIZE, epochs=1, shuffle=False, verbose=0)
-
-
-def passes(rng: np.random.Generator, pool: np.ndarray, steps: int, n_networks: int) -> np.ndarray:
+def passes(rng: np.random.Generator, pool: np.ndarray, steps: int, n_networks: int, batch: int) -> np.ndarray:
     """Rows of `pool`, shuffled anew in each pass, for so many steps; the same for all `n_networks`."""
-    per_pass = max(1, len(pool) // BATCH_SIZE)
-    one = [rng.permutation(pool)[: per_pass * BATCH_SIZE] for _ in range(-(-steps // per_pass))]
-    rows = np.concatenate(one)[: steps * BATCH_SIZE]
+    per_pass = max(1, len(pool) // batch)
+    one = [rng.permutation(pool)[: per_pass * batch] for _ in range(-(-steps // per_pass))]
+    rows = np.concatenate(one)[: steps * batch]
     return np.repeat(rows[:, np.newaxis], n_networks, axis=1).astype("int32")
 
 
@@ -223,9 +219,11 @@ def pretrain_layers(
         starts = [uniform_weights(rng, (n_in, n_out, n_in), limit)] * len(rates)
         pixels = n_in == sizes[0]
         model = Autoencoders(starts, activation, h, "sigmoid" if pixels or activation == "sigmoid" else "linear")
-        steps = epochs * (len(h) // BATCH_SIZE)
+        steps = epochs * (len(h) // PRETRAINING_BATCH_SIZE)
         schedule = 1.0 if style["optimizer"] == "SGD" else warm_up_and_cosine(1.0, steps)
-        fit(model, passes(rng, np.arange(len(h)), steps, len(rates)), style["optimizer"], rates, schedule)
+        rows = passes(rng, np.arange(len(h)), steps, len(rates), PRETRAINING_BATCH_SIZE)
+        model.compile(optimizer=OPTIMIZERS[style["optimizer"]](schedule, np.array(rates)), jit_compile="auto")
+        model.fit(rows, batch_size=PRETRAINING_BATCH_SIZE, epochs=1, shuffle=False, verbose=0)
         losses = ops.convert_to_numpy(model.losses_of_networks(h_val[np.newaxis]))
         kernel, bias = model.weights_of(int(np.nanargmin(losses)))[:2]
         weights += [kernel, bias]
@@ -255,7 +253,7 @@ def measure_style(
     firsts["pre-trained"] = [*encoders, *uniform_weights(rng, (sizes[-1], 10), usual)]
     cases = [(n, way, rate) for n in labels for way in firsts for rate in style["rates"]]
     model = Classifiers([firsts[way] for _, way, _ in cases], style["activation"], x_train, y_train)
-    of_labels = {n: passes(rng, order[:n], steps, 1) for n in labels}
+    of_labels = {n: passes(rng, order[:n], steps, 1, BATCH_SIZE) for n in labels}
     rows = np.concatenate([of_labels[n] for n, _, _ in cases], axis=1)
     rates = np.array([rate for _, _, rate in cases])
     constant = style["optimizer"] == "SGD"
