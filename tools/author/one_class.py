@@ -1,12 +1,11 @@
 """Lesson 09's rivals over their settings: every method learns one digit at a time and scores all of them.
 
-"09.tuning" tries the settings of each method on validation digits, "09.oneclass" measures the best ones on test digits.
+"09.tuning" tries the settings of each method on validation digits; the other curves are measured with the best on test digits.
 """
 
 import functools
 import math
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import numpy as np
 from joblib import Parallel, delayed
@@ -19,15 +18,15 @@ from course_utils.backend import keras
 from course_utils.data import load_mnist
 from course_utils.evaluation import fit_pca
 from course_utils.pretrained import load_curve
-from course_utils.training import warm_up_and_cosine
-from tools.author.stacked_detectors import FILTERS, HIDDEN, Network, Stack, blur_matrix, chunks, floors
+from course_utils.training import train, warm_up_and_cosine
+from tools.author.stacked_detectors import HIDDEN, Network, Stack, blur_matrix, chunks, floors
 from tools.author.stacked_vaes import OwnRates
 
 DIGITS = range(10)
-SHARES = (0.0, 0.01, 0.05, 0.1)  # of the training pictures that show another digit
+SHARES = (0.01, 0.05, 0.1)  # of the training pictures that show another digit
 # Ways to turn an error into a score, by column of the lesson's table: the square of the residual, or of its blur by so many
 # pixels, or the square divided by the error of a general model, a blur by so many pixels.
-PLAIN, BLURS, GENERAL = ("plain", 0.0), (0.7, 1.0, 1.4), (0.7, 1.0, 1.4)
+PLAIN, BLURS, GENERAL = ("plain", 0.0), (1.0,), (1.0,)
 COLUMNS = {
     "plain": (PLAIN,),
     "blurred": tuple(("blurred", sigma) for sigma in BLURS),
@@ -35,38 +34,38 @@ COLUMNS = {
 }
 WAYS = tuple(way for ways in COLUMNS.values() for way in ways)
 LEAST = 0.05  # of the median of a task's normal pictures: no picture counts as easier than that
-BATCH_SIZE, EPOCHS = 100, 20
-RATES = (0.001, 0.003)
-# Method → five settings that are tried on the validation digits.
+BATCH_SIZE, RATE = 100, 0.003
+TUNING_EPOCHS, EPOCHS, CONV_EPOCHS = 6, 12, 8
+# Method → three settings that are tried on the validation digits.
 TRIED: dict[str, tuple] = {
-    "PCA": (10, 20, 30, 45, 70),  # components
-    "nearest neighbors": (1, 2, 3, 5, 10),
-    "isolation forest": (20, 40, 60, 100, 150),  # PCA components that it sees
-    "one-class SVM": (2.0, 4.0, 8.0, 16.0, 32.0),  # 1 / (2 width² · variance)
-    "dense": (4, 8, 16, 32, 64),  # size of the code
-    "convolutional": (4, 8, 16, 32, 64),
-    "denoising": (0.1, 0.2, 0.3, 0.5, 0.8),  # standard deviation of the noise
-    "VAE": (0.25, 0.5, 1.0, 2.0, 4.0),  # β
+    "PCA": (15, 30, 60),  # components
+    "nearest neighbors": (1, 2, 5),
+    "isolation forest": (40, 80, 150),  # PCA components that it sees
+    "one-class SVM": (4.0, 8.0, 16.0),  # sharpness of the kernel: 1 / (2 · width²) times the variance of the pictures
+    "dense": (8, 16, 32),  # size of the code
+    "denoising": (0.1, 0.2, 0.4),  # standard deviation of the noise
+    "VAE": (0.5, 1.0, 2.0),  # β
 }
-NETWORKS = ("dense", "convolutional", "denoising", "VAE")
+STACKED = ("dense", "denoising", "VAE")
 NU, TREES, SAMPLES = 0.05, 200, 1000  # of one-class SVM and isolation forest
 WIDE_CODE = 32  # of the denoising and the variational ones
 SETTINGS = {
     "networks": [784, HIDDEN, "code", HIDDEN, 784],
-    "convolutional": [f"3×3×{FILTERS // 2}, stride 2", f"3×3×{FILTERS}, stride 2", "code", "and back"],
     "code of the denoising and of the VAE": WIDE_CODE,
     "loss": "squared error; the VAE's is BCE + β · KL",
-    "epochs": EPOCHS,
     "batch_size": BATCH_SIZE,
-    "rates": RATES,
+    "rate": RATE,
     "tried": TRIED,
     "scores": WAYS,
     "nu": NU,
     "trees": TREES,
     "samples per tree": SAMPLES,
 }
-TUNING = {**SETTINGS, "scored": "validation digits, mean of the ten tasks"}
-ONE_CLASS = {**SETTINGS, "setting of each method": "the best of 09.tuning", "scored": "test digits"}
+TUNING = {**SETTINGS, "epochs": TUNING_EPOCHS, "scored": "validation digits, mean of the ten tasks"}
+TEST = {"setting of each method": "the best of 09.tuning", "scored": "test digits"}
+ONE_CLASS = {**SETTINGS, "epochs": EPOCHS, **TEST}
+FILTERS, CONV_CODE = (16, 32), 16
+CONVOLUTIONAL = {"filters": FILTERS, "code": CONV_CODE, "epochs": CONV_EPOCHS, "rate": RATE, "scored": "test digits"}
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -198,12 +197,12 @@ CLASSICAL: dict[str, Callable] = {
 # ---------------------------------------------------------------------------------------------------------------------
 
 
-def network(kind: str, position: int, rate: float, digit: int, share: float = 0.0) -> Network:
+def network(kind: str, position: int, digit: int, share: float = 0.0) -> Network:
     """The network of this kind with the setting at `position`: a size of the code, or a strength with a wide code."""
     setting = TRIED[kind][position]
     if kind in ("denoising", "VAE"):
-        return Network(digit, share, WIDE_CODE, rate, strength=setting)
-    return Network(digit, share, int(setting), rate)
+        return Network(digit, share, WIDE_CODE, RATE, strength=setting)
+    return Network(digit, share, int(setting), RATE)
 
 
 def fit(kind: str, networks: list[Network], epochs: int, seed: int) -> Stack:
@@ -221,145 +220,183 @@ def fit(kind: str, networks: list[Network], epochs: int, seed: int) -> Stack:
     model = Stack(kind, networks, x_train)
     schedule = warm_up_and_cosine(1.0, math.ceil(len(columns) / BATCH_SIZE))
     rates = np.array([network.rate for network in networks])
-    model.compile(optimizer=OwnRates(schedule, rates), jit_compile="auto")
+    model.compile(optimizer=OwnRates(schedule, rates), jit_compile=kind == "dense" or "auto")
     model.fit(columns, batch_size=BATCH_SIZE, epochs=1, verbose=0, shuffle=False)
     return model
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# The two curves
-# ---------------------------------------------------------------------------------------------------------------------
 
 
 Scores = dict[tuple, np.ndarray]  # way → scores of the new pictures
 
 
-def of_networks(kind: str, cases: list[tuple], x_new: np.ndarray, epochs: int, seed: int) -> dict[tuple, Scores]:
-    """Case (position, rate, digit, share) → way → scores. For VAEs also those of −ELBO."""
+def ways_of_errors(plain: np.ndarray, blurred: dict, x_new: np.ndarray, x_normal: np.ndarray) -> Scores:
+    ways = {PLAIN: plain} | {("blurred", sigma): blurred[sigma] for sigma in BLURS}
+    return ways | {("relative", sigma): plain / general_errors(x_new, sigma, x_normal) for sigma in GENERAL}
+
+
+def with_stacks(kind: str, cases: list[tuple], x_new: np.ndarray, epochs: int, seed: int) -> dict[tuple, Scores]:
+    """Case (position, digit, share) → way → scores. For VAEs also those of −ELBO."""
     (x_train, y_train), _, _ = load_mnist(flat=True)
     found = fit(kind, [network(kind, *case) for case in cases], epochs, seed).scores(x_new, (0.0, *BLURS))
     scores: dict[tuple, Scores] = {}
     for i, case in enumerate(cases):
-        normal = x_train[training_rows(y_train, case[2], case[3], seed)]
-        general = {sigma: general_errors(x_new, sigma, normal) for sigma in GENERAL}
-        ways = {PLAIN: found[0.0][i]}
-        ways |= {("blurred", sigma): found[sigma][i] for sigma in BLURS}
-        ways |= {("relative", sigma): found[0.0][i] / general[sigma] for sigma in GENERAL}
+        normal = x_train[training_rows(y_train, case[1], case[2], seed)]
+        scores[case] = ways_of_errors(found[0.0][i], {sigma: found[sigma][i] for sigma in BLURS}, x_new, normal)
         if kind == "VAE":
             above = found["−ELBO"][i] - floors(x_new)
-            ways |= {("−ELBO", 0.0): found["−ELBO"][i], ("−ELBO above the floor", 0.0): above}
-            ways |= {("−ELBO, relative", sigma): above / general[sigma] for sigma in GENERAL}
-        scores[case] = ways
+            relative = above / general_errors(x_new, GENERAL[0], normal)
+            scores[case] |= {("−ELBO", 0.0): found["−ELBO"][i], ("−ELBO above the floor", 0.0): above}
+            scores[case] |= {("−ELBO, relative", 0.0): relative}
     return scores
 
 
-def without_network(tasks: list[tuple[int, float]], choices: dict, x_new: np.ndarray, seed: int) -> dict[tuple, dict]:
-    """(method, digit, share) → (position, way) → scores of the pictures `x_new`.
+@functools.cache
+def without_network(tasks: tuple, choices: tuple, of_test: bool, n_pictures: int, seed: int) -> dict[tuple, dict]:
+    """(method, digit, share) → (position, way) → scores of validation or test pictures.
 
-    `choices` has the positions and the ways of each method, all pairs of which are computed.
+    `choices` has methods, the positions of the settings, and the ways; all pairs of the latter are computed.
     """
-    (x_train, y_train), _, _ = load_mnist(flat=True)
+    (x_train, y_train), validation, test = load_mnist(flat=True)
+    x_new = (test if of_test else validation)[0][:n_pictures]
 
-    def one(method: str, digit: int, share: float) -> dict:
-        positions, ways = choices[method]
+    def one(method: str, positions: tuple, ways: tuple, digit: int, share: float) -> dict:
         settings = tuple(TRIED[method][i] for i in positions)
         x = x_train[training_rows(y_train, digit, share, seed)]
         found = CLASSICAL[method](x, x_new, settings, ways, seed % 2**31)
         return {(positions[i], way): scores for (i, way), scores in found.items()}
 
-    jobs = [(method, digit, share) for method in CLASSICAL for digit, share in tasks]
-    # Threads, because the work is done by NumPy and by compiled parts of scikit-learn, and a GPU has one process.
-    found = Parallel(n_jobs=min(16, usable_cores()), prefer="threads")(delayed(one)(*job) for job in jobs)
-    return dict(zip(jobs, found, strict=True))
+    jobs = [(*choice, *task) for choice in choices for task in tasks]
+    found = Parallel(n_jobs=min(16, usable_cores()), backend="threading")(delayed(one)(*job) for job in jobs)
+    return {(job[0], *job[3:]): scores for job, scores in zip(jobs, found, strict=True)}
 
 
-def label(method: str, rate: float | None, way: tuple[str, float]) -> str:
-    """How the curve "09.tuning" calls a score."""
-    how = f"{way[0]} {way[1]:g}" if way[1] else way[0]
-    return f"{method}, {how}" if rate is None else f"{method}, rate {rate:g}, {how}"
+def classical(tasks: tuple, choices: tuple, of_test: bool, n_pictures: int, seed: int) -> dict[tuple, dict]:
+    """As above. All but the forest give the same for every seed, unless other digits are drawn, so they run once."""
+    seeds = {m: seed if m == "isolation forest" or any(share for _, share in tasks) else 0 for m, *_ in choices}
+    return {
+        key: scores
+        for choice in choices
+        for key, scores in without_network(tasks, (choice,), of_test, n_pictures, seeds[choice[0]]).items()
+    }
+
+
+def label(method: str, way: tuple[str, float]) -> str:
+    """How the curves call a score."""
+    return f"{method}, {way[0]}"
 
 
 @functools.cache
-def measure_tuning(seed: int, epochs: int = EPOCHS, n_pictures: int = 5000) -> dict[int, dict[str, float]]:
-    """Position of the setting → label → AUROC on validation digits, mean of the ten tasks, and what normal pictures cost."""
+def measure_tuning(seed: int, epochs: int = TUNING_EPOCHS, n_pictures: int = 5000) -> dict[int, dict[str, float]]:
+    """Position of the setting → label → AUROC on validation digits, mean of the ten tasks, and the normal digits' error."""
     keras.utils.set_random_seed(seed)
     _, (x_val, y_val), _ = load_mnist(flat=True)
     x_val, y_val = x_val[:n_pictures], y_val[:n_pictures]
     found: dict[tuple, list[float]] = {}
 
-    def keep(position: int, method: str, rate: float | None, digit: int, ways: Scores) -> None:
+    def keep(position: int, method: str, digit: int, ways: Scores) -> None:
         for way, scores in ways.items():
-            auroc = ranked(scores, y_val, digit)[0]
-            found.setdefault((position, label(method, rate, way)), []).append(auroc)
-        if method != "isolation forest" and PLAIN in ways:
-            name = f"{label(method, rate, PLAIN)}: normal digits"
-            found.setdefault((position, name), []).append(float(ways[PLAIN][y_val == digit].mean()))
+            found.setdefault((position, label(method, way)), []).append(ranked(scores, y_val, digit)[0])
+        if method in ("PCA", *STACKED):
+            error = float(ways[PLAIN][y_val == digit].mean()) / 784
+            found.setdefault((position, f"{method}: MSE of normal digits"), []).append(error)
 
-    positions = {method: tuple(range(len(TRIED[method]))) for method in TRIED}
-    choices = {method: (positions[method], WAYS) for method in CLASSICAL}
-    classical = without_network([(digit, 0.0) for digit in DIGITS], choices, x_val, seed)
-    for (method, digit, _), scores in classical.items():
-        for i in positions[method]:
-            keep(i, method, None, digit, {way: scores[i, way] for way in WAYS})
-    for kind in NETWORKS:
-        cases = [(i, rate, digit, 0.0) for i in positions[kind] for rate in RATES for digit in DIGITS]
-        for (i, rate, digit, _), ways in of_networks(kind, cases, x_val, epochs, seed).items():
-            keep(i, kind, rate, digit, ways)
-    results: dict[int, dict[str, float]] = {i: {} for i in positions["PCA"]}
-    for (position, name), values in found.items():
-        results[position][name] = float(np.mean(values))
+    positions = tuple(range(len(TRIED["PCA"])))
+    tasks, choices = tuple((digit, 0.0) for digit in DIGITS), tuple((method, positions, WAYS) for method in CLASSICAL)
+    for (method, digit, _), scores in classical(tasks, choices, False, n_pictures, seed).items():
+        for i in positions:
+            keep(i, method, digit, {way: scores[i, way] for way in WAYS})
+    for kind in STACKED:
+        cases = [(i, digit, 0.0) for i in positions for digit in DIGITS]
+        for (i, digit, _), ways in with_stacks(kind, cases, x_val, epochs, seed).items():
+            keep(i, kind, digit, ways)
+    return {i: {name: float(np.mean(values)) for (j, name), values in found.items() if j == i} for i in positions}
+
+
+def best_settings(curve: dict) -> dict[str, int]:
+    """Method → position of the setting with the highest AUROC on the validation digits, whatever the way to score."""
+
+    def best(method: str) -> int:
+        return int(np.argmax(np.max([curve["mean"][label(method, way)] for way in WAYS], axis=0)))
+
+    return {method: best(method) for method in TRIED}
+
+
+def summary(found: dict[str, dict[int, np.ndarray]], y: np.ndarray) -> dict[str, float]:
+    """From the scores of each digit's task, by label: mean AUROC and average precision, and the AUROC of each task."""
+    results: dict[str, float] = {}
+    for name, by_digit in found.items():
+        auroc, precision = np.array([ranked(by_digit[digit], y, digit) for digit in DIGITS]).T
+        results |= {f"{name}: AUROC": float(auroc.mean()), f"{name}: AP": float(precision.mean())}
+        results |= {f"{name}: AUROC of {digit}": float(auroc[digit]) for digit in DIGITS}
     return results
-
-
-Choice = tuple[int, Any, tuple[str, float]]  # position of the setting; learning rate, if it has one; way to score
-
-
-def best_settings(curve: dict) -> dict[tuple[str, str], Choice]:
-    """Method and column of the lesson's table → the choice with the highest AUROC on the validation digits, by "09.tuning"."""
-
-    def best(method: str, ways: tuple) -> Choice:
-        rates = RATES if method in NETWORKS else (None,)
-        choices = [(i, rate, way) for i in range(len(TRIED[method])) for rate in rates for way in ways]
-        return max(choices, key=lambda choice: curve["mean"][label(method, *choice[1:])][choice[0]])
-
-    cells = {(method, column): best(method, ways) for method in TRIED for column, ways in COLUMNS.items()}
-    cells |= {("VAE", how): best("VAE", ((how, 0.0),)) for how in ("−ELBO", "−ELBO above the floor")}
-    return cells | {("VAE", "−ELBO, relative"): best("VAE", tuple(("−ELBO, relative", sigma) for sigma in GENERAL))}
 
 
 @functools.cache
-def measure_one_class(seed: int, epochs: int = EPOCHS, n_pictures: int = 10_000) -> dict[float, dict[str, float]]:
-    """Share of foreign digits → label → AUROC and average precision on the test digits, each method at its best setting."""
+def measure_shares(
+    seed: int, shares: tuple, kinds: tuple = STACKED, epochs: int = EPOCHS, n_pictures: int = 10_000
+) -> dict[float, dict[str, float]]:
+    """Share of other digits → label → results on the test digits, each method at its best setting."""
     keras.utils.set_random_seed(seed)
     x_test, y_test = (part[:n_pictures] for part in load_mnist(flat=True)[2])
-    chosen = best_settings(load_curve("09.tuning"))
-    of_method = {m: [choice for (other, _), choice in chosen.items() if other == m] for m in TRIED}
-    found: dict[tuple, dict[int, tuple]] = {}
+    position = best_settings(load_curve("09.tuning"))
+    tasks = tuple((digit, share) for share in shares for digit in DIGITS)
+    found: dict[float, dict[str, dict]] = {share: {} for share in shares}
+    ways = WAYS if shares == (0.0,) else tuple(way for way in WAYS if way[0] != "blurred")
+    choices = tuple((method, (position[method],), ways) for method in CLASSICAL)
+    for (method, digit, share), scores in classical(tasks, choices, True, n_pictures, seed).items():
+        for way in ways:
+            found[share].setdefault(label(method, way), {})[digit] = scores[position[method], way]
+    for kind in kinds:
+        cases = [(position[kind], *task) for task in tasks]
+        for (_, digit, share), by_way in with_stacks(kind, cases, x_test, epochs, seed).items():
+            for way, of_way in by_way.items():
+                found[share].setdefault(label(kind, way), {})[digit] = of_way
+    return {share: summary(by_label, y_test) for share, by_label in found.items()}
 
-    def keep(method: str, choice: Choice, digit: int, share: float, scores: np.ndarray) -> None:
-        for cell in chosen:
-            if cell[0] == method and chosen[cell] == choice:
-                found.setdefault((*cell, share), {})[digit] = ranked(scores, y_test, digit)
 
-    tasks = [(digit, share) for share in SHARES for digit in DIGITS]
-    choices = {
-        m: (tuple(sorted({choice[0] for choice in of_method[m]})), tuple({choice[2] for choice in of_method[m]}))
-        for m in CLASSICAL
-    }
-    for (method, digit, share), scores in without_network(tasks, choices, x_test, seed).items():
-        for choice in set(of_method[method]):
-            keep(method, choice, digit, share, scores[choice[0], choice[2]])
-    for kind in NETWORKS:
-        settings = sorted({choice[:2] for choice in of_method[kind]})
-        cases = [(*setting, *task) for setting in settings for task in tasks]
-        for (i, rate, digit, share), ways in of_networks(kind, cases, x_test, epochs, seed).items():
-            for choice in set(of_method[kind]):
-                if choice[:2] == (i, rate):
-                    keep(kind, choice, digit, share, ways[choice[2]])
-    results: dict[float, dict[str, float]] = {share: {} for share in SHARES}
-    for (method, column, share), by_digit in found.items():
-        row = f"{method}, {column}"
-        auroc, precision = np.array([by_digit[digit] for digit in DIGITS]).T
-        results[share] |= {f"{row}: AUROC": float(auroc.mean()), f"{row}: AP": float(precision.mean())}
-        results[share] |= {f"{row}: AUROC of {digit}": float(auroc[digit]) for digit in DIGITS}
-    return results
+def measure_one_class(seed: int) -> dict[float, dict[str, float]]:
+    return measure_shares(seed, (0.0,))
+
+
+def measure_contamination(seed: int) -> dict[float, dict[str, float]]:
+    return measure_shares(seed, SHARES, kinds=("dense",))
+
+
+def build_convolutional(code: int = CONV_CODE) -> keras.Model:
+    """A small convolutional autoencoder for flat pictures."""
+    small, large = FILTERS
+    layers, same = keras.layers, {"strides": 2, "padding": "same"}
+    return keras.Sequential([
+        keras.Input((784,)),
+        layers.Reshape((28, 28, 1)),
+        layers.Conv2D(small, 3, activation="relu", **same),
+        layers.Conv2D(large, 3, activation="relu", **same),
+        layers.Flatten(),
+        layers.Dense(code),
+        layers.Dense(49 * large, activation="relu"),
+        layers.Reshape((7, 7, large)),
+        layers.Conv2DTranspose(small, 4, activation="relu", **same),
+        layers.Conv2DTranspose(1, 4, activation="sigmoid", **same),
+        layers.Flatten(),
+    ])  # fmt: skip
+
+
+@functools.cache
+def measure_convolutional(
+    seed: int, epochs: int = CONV_EPOCHS, n_pictures: int = 10_000
+) -> dict[float, dict[str, float]]:
+    """Results on the test digits of ten convolutional autoencoders. One program trains them all, from new weights each."""
+    keras.utils.set_random_seed(seed)
+    (x_train, y_train), _, (x_test, y_test) = load_mnist(flat=True)
+    x_test, y_test = x_test[:n_pictures], y_test[:n_pictures]
+    model = build_convolutional()
+    found: dict[str, dict] = {}
+    for digit in DIGITS:
+        x = x_train[training_rows(y_train, digit, 0.0, seed)]
+        x = np.resize(x, (len(x_train) // 10, 784))
+        model.set_weights(build_convolutional().get_weights())
+        train(model, x, x, epochs=epochs, loss="mse", batch_size=BATCH_SIZE, learning_rate=RATE)
+        residual = x_test - model.predict(x_test, batch_size=500, verbose=0)
+        blurred = {sigma: np.square(residual @ blur_matrix(sigma)).sum(axis=1) for sigma in BLURS}
+        for way, scores in ways_of_errors(np.square(residual).sum(axis=1), blurred, x_test, x).items():
+            found.setdefault(label("convolutional", way), {})[digit] = scores
+    return {0.0: summary(found, y_test)}

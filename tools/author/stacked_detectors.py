@@ -17,7 +17,7 @@ from tools.author.stacked_vaes import StackedDense
 
 ops = keras.ops
 
-HIDDEN, FILTERS = 256, 32
+HIDDEN = 128
 DRAWS = 8  # of the code, for an estimate of −ELBO
 
 
@@ -48,37 +48,8 @@ def chunks(x: np.ndarray, size: int = 500) -> Iterator[np.ndarray]:
     return (x[start : start + size] for start in range(0, len(x), size))
 
 
-class StackedConv(keras.layers.Layer):
-    """The same 3×3 convolution, padded with zeros, in each of `n` networks: a dense layer on patches `(n, batch, h, w, 9c)`."""
-
-    def __init__(self, n: int, filters: int, stride: int = 1, activation: str = "relu"):
-        super().__init__()
-        self.stride = stride
-        self.dense = StackedDense(n, filters, activation)
-
-    def build(self, input_shape):
-        n, _, _, _, channels = input_shape
-        self.dense.build((n, None, 9 * channels))
-
-    def call(self, x):
-        n, _, height, width, channels = x.shape
-        side = height // self.stride
-        padded = ops.pad(x, ((0, 0), (0, 0), (1, 1), (1, 1), (0, 0)))
-        windows = [(i, j) for i in range(3) for j in range(3)]
-        patches = [padded[:, :, i : i + height : self.stride, j : j + width : self.stride] for i, j in windows]
-        flat = ops.reshape(ops.concatenate(patches, axis=-1), (n, -1, 9 * channels))
-        return ops.reshape(self.dense(flat), (n, -1, side, side, self.dense.units))
-
-
-def twice_as_large(x):
-    """Maps `(n, batch, h, w, 4c)` to `(n, batch, 2h, 2w, c)`: four channels become a square of 2 × 2 pixels."""
-    n, _, height, width, channels = x.shape
-    x = ops.transpose(ops.reshape(x, (n, -1, height, width, 2, 2, channels // 4)), (0, 1, 2, 4, 3, 5, 6))
-    return ops.reshape(x, (n, -1, 2 * height, 2 * width, channels // 4))
-
-
 class Stack(keras.Model):
-    """Autoencoders of one kind side by side: dense (plain, denoising, variational) or convolutional."""
+    """Autoencoders of one kind side by side: `"dense"`, `"denoising"` or `"VAE"`."""
 
     def __init__(self, kind: str, networks: list[Network], pictures: np.ndarray):
         super().__init__()
@@ -92,13 +63,8 @@ class Stack(keras.Model):
         self.seed_generator = keras.random.SeedGenerator()
         self.mu, self.log_var = StackedDense(n, largest), StackedDense(n, largest, bias=-3.0)
         self.log_var.trainable = kind == "VAE"
-        if kind == "convolutional":
-            self.encoder = [StackedConv(n, FILTERS // 2, stride=2), StackedConv(n, FILTERS, stride=2)]
-            self.decoder = [StackedConv(n, 2 * FILTERS), StackedConv(n, 4, activation="linear")]
-            self.widen = StackedDense(n, 49 * FILTERS, "relu")
-        else:
-            self.encoder = [StackedDense(n, HIDDEN, "relu")]
-            self.decoder = [StackedDense(n, HIDDEN, "relu"), StackedDense(n, 784)]
+        self.encoder = StackedDense(n, HIDDEN, "relu")
+        self.decoder = [StackedDense(n, HIDDEN, "relu"), StackedDense(n, 784)]
         self.logits(self.encode(np.zeros((n, 1, 784), "float32"))[0])  # builds all layers
 
     def build(self, input_shape=None):
@@ -106,18 +72,11 @@ class Stack(keras.Model):
 
     def encode(self, x):
         """Pictures `(n, batch, 784)` to mean and log-variance of the codes."""
-        h = ops.reshape(x, (len(self.networks), -1, 28, 28, 1)) if self.kind == "convolutional" else x
-        for layer in self.encoder:
-            h = layer(h)
-        h = ops.reshape(h, (len(self.networks), -1, h.shape[-1] * (49 if self.kind == "convolutional" else 1)))
+        h = self.encoder(x)
         return self.mu(h) * self.kept, self.log_var(h)
 
     def logits(self, z):
-        n = len(self.networks)
-        h = ops.reshape(self.widen(z), (n, -1, 7, 7, FILTERS)) if self.kind == "convolutional" else z
-        for layer in self.decoder:
-            h = twice_as_large(layer(h)) if self.kind == "convolutional" else layer(h)
-        return ops.reshape(h, (n, -1, 784))
+        return self.decoder[1](self.decoder[0](z))
 
     def negative_elbo(self, x, mu, log_var, beta=1.0):
         """Of each picture with one draw of its code; the KL is weighted by `beta`. Shape `(n, batch)`."""
