@@ -11,6 +11,8 @@ from course_utils.exercises import lesson_04 as lesson_04
 from course_utils.exercises import lesson_05 as lesson_05
 from course_utils.exercises import lesson_06 as lesson_06
 from course_utils.exercises import lesson_07 as lesson_07
+from course_utils.exercises import lesson_08 as lesson_08
+from course_utils.exercises import lesson_09 as lesson_09
 from course_utils.exercises.registry import exercise, exercise_names, what_is_missing
 
 __all__ = ["exercise", "exercise_names", "what_is_missing"]
