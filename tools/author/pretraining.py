@@ -42,14 +42,14 @@ STYLES: dict[str, dict[str, Any]] = {
     "2006": {
         "activation": "sigmoid",
         "optimizer": "SGD",
-        "rates": (0.1, 0.3, 1.0),
+        "rates": (0.3, 1.0, 3.0),
         "pretraining rates": (0.03, 0.1, 0.3),  # of the cross-entropy summed over the outputs
         "starts": {"small weights": _small, "Glorot's weights": _glorot},
     },
     "today": {
         "activation": "relu",
         "optimizer": "Adam",
-        "rates": (0.0003, 0.001, 0.003),
+        "rates": (0.001, 0.003, 0.01),
         "pretraining rates": (0.0003, 0.001, 0.003),
         "starts": {"He's weights": _he},
     },
