@@ -68,7 +68,7 @@ def test_pretraining_changes_every_hidden_layer_and_not_the_last(digits):
     before = [ops.convert_to_numpy(layer.kernel) for layer in stack.layers]
     pretrain_layers(stack, x, rate=0.1, epochs=1)
     changes = [np.abs(ops.convert_to_numpy(la.kernel) - b).max() for la, b in zip(stack.layers, before, strict=True)]
-    assert changes[0] > 1e-3 and changes[1] > 1e-3
+    assert min(changes[:2]) > 1e-3
     assert changes[2] == 0
 
 
@@ -273,7 +273,8 @@ def test_validation_error_comes_first_and_test_error_second(digits, rng):
         neighborhoods.neighbor_errors((x, x_val, x_test), labels, [rows]),
     ):
         val, test = min(pairs[0] for pairs in errors.values())
-        assert val < 5 and test > 90
+        assert val < 5
+        assert test > 90
 
 
 def test_vote_prefers_the_nearest_among_equals():
