@@ -1,10 +1,11 @@
 """Definitions that the notebooks teach: generated, do not edit.
 
-They come from 01_autoencoder.ipynb, 02_convolutional_autoencoder.ipynb, 03_denoising_autoencoder.ipynb, 04_sparse_autoencoder.ipynb, 05_contractive_autoencoder.ipynb, 06_variational_autoencoder.ipynb, 07_digit_generation.ipynb.
+They come from 01_autoencoder.ipynb, 02_convolutional_autoencoder.ipynb, 03_denoising_autoencoder.ipynb, 04_sparse_autoencoder.ipynb, 05_contractive_autoencoder.ipynb, 06_variational_autoencoder.ipynb, 07_digit_generation.ipynb, 08_representation.ipynb, 09_anomaly_detection.ipynb.
 To change one, edit its notebook and run `make lessons`.
 """
 
 import numpy as np
+from scipy import ndimage, optimize, sparse
 
 from course_utils.backend import keras
 
@@ -928,3 +929,244 @@ def write_digits(text, generator="digit_writer.keras", seed=None, temperature=1.
     labels = np.eye(10)[[int(character) for character in text]]
     pictures = generator([np.repeat(z, len(text), axis=0), labels])
     return np.hstack(ops.convert_to_numpy(pictures).reshape(-1, 28, 28))
+
+
+# From notebooks/08_representation.ipynb
+
+
+def balanced_rows(y, n, rng):
+    """Row numbers of `n` examples drawn at random, `n / 10` of each digit."""
+    rows = [rng.choice(np.flatnonzero(y == digit), n // 10, replace=False) for digit in range(10)]
+    return np.concatenate(rows)
+
+
+def small_weights():
+    """Uniform between -1/√n and 1/√n for a layer of n inputs, as was usual before 2010."""
+    return keras.initializers.VarianceScaling(1 / 3, "fan_in", "uniform")
+
+
+def build_stack(start=small_weights, sizes=(784, 256, 128, 64, 32)):
+    """Classifier of ten digits with sigmoid layers; `start()` gives the initializer of a kernel."""
+    stack = keras.Sequential([keras.Input((sizes[0],))])
+    for size in sizes[1:]:
+        stack.add(layers.Dense(size, activation="sigmoid", kernel_initializer=start()))
+    stack.add(layers.Dense(10, activation="softmax", kernel_initializer=start()))
+    return stack
+
+
+def pretrain_layers(stack, x, rate, epochs=2):
+    """Train the hidden layers of `stack` one after the other as encoders, by gradient descent.
+
+    `x` are flat pictures; no labels are needed. `rate` is meant for the cross-entropy summed
+    over the outputs.
+    """
+    h = x
+    for layer in stack.layers[:-1]:
+        n = h.shape[1]
+        decoder = layers.Dense(n, activation="sigmoid", kernel_initializer=small_weights())
+        encoder = keras.Sequential([keras.Input((n,)), layer])
+        autoencoder = keras.Sequential([keras.Input((n,)), layer, decoder])
+        autoencoder.compile(keras.optimizers.SGD(rate * n), "binary_crossentropy")  # of the mean
+        autoencoder.fit(h, h, batch_size=100, epochs=epochs, verbose=0)
+        h = encoder.predict(h, batch_size=1000, verbose=0)
+
+
+def neighbors(z, pool, k):
+    """Row numbers of the `k` codes of `pool` that are nearest to each code of `z`, nearest first."""
+    pool = ops.convert_to_tensor(pool, "float32")
+    half_norms = ops.sum(ops.square(pool), axis=1) / 2
+    parts = [z[start : start + 500] for start in range(0, len(z), 500)]  # limits peak memory
+    nearness = (ops.matmul(part, ops.transpose(pool)) - half_norms for part in parts)
+    return np.concatenate([ops.convert_to_numpy(ops.top_k(some, k)[1]) for some in nearness])
+
+
+def neighbor_graph(z, k):
+    """Sparse matrix `(n, n)`: 1 where one of two codes is among the `k` nearest of the other, else 0."""
+    n = len(z)
+    columns = neighbors(z, z, k + 1).ravel()  # one more, because each code is its own nearest
+    rows = np.repeat(np.arange(n), k + 1)
+    W = sparse.csr_matrix((np.ones(len(rows)), (rows, columns)), shape=(n, n))
+    W.setdiag(0)
+    W.eliminate_zeros()
+    return W.maximum(W.T)
+
+
+def normalized(W):
+    """The graph with each entry divided by the roots of both degrees."""
+    roots = np.sqrt(np.maximum(np.asarray(W.sum(axis=1)).ravel(), 1))
+    return sparse.diags(1 / roots) @ W @ sparse.diags(1 / roots)
+
+
+def spread_labels(W, y_known, alpha=0.99, steps=50):
+    """Pass labels along the edges of a graph: `y_known` and the result have the shape `(n, columns)`.
+
+    A row of `y_known` is one-hot where the label is known, else zero. In each step every node
+    takes `alpha` of its neighbors' scores and `1 - alpha` of its own label. The columns are
+    scaled to the same sum, so that no class wins by size alone.
+    """
+    S, scores = normalized(W), y_known
+    for _ in range(steps):
+        scores = alpha * (S @ scores) + (1 - alpha) * y_known
+    return scores / np.maximum(scores.sum(axis=0), 1e-12)
+
+
+def cluster_accuracy(clusters, y):
+    """Share of right digits if each cluster stands for another digit, under the best such pairing."""
+    table = np.zeros((10, 10))
+    np.add.at(table, (clusters, y), 1)
+    rows, columns = optimize.linear_sum_assignment(table, maximize=True)
+    return table[rows, columns].sum() / len(y)
+
+
+def spectral_code(W, n):
+    """`n` numbers for each node: the graph's leading eigenvectors, each row scaled to length 1."""
+    S = normalized(W)
+    _, vectors = sparse.linalg.eigsh(S, k=n, which="LA", v0=np.ones(S.shape[0]))
+    return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+
+
+# From notebooks/09_anomaly_detection.ipynb
+
+
+@keras.saving.register_keras_serializable(package="course")
+class SideBySideDense(layers.Dense):
+    """Dense layers of several networks that do not see each other: `(batch, networks, inputs)` to `(batch, networks, units)`."""
+
+    def build(self, input_shape):
+        _, networks, inputs = input_shape
+        limit = (6 / (inputs + self.units)) ** 0.5  # as for a single dense layer
+        uniform = keras.initializers.RandomUniform(-limit, limit)
+        self.kernels = self.add_weight(shape=(networks, inputs, self.units), initializer=uniform)
+        self.biases = self.add_weight(shape=(networks, self.units), initializer="zeros")
+        self.built = True
+
+    def call(self, x):
+        return self.activation(ops.einsum("bni,nio->bno", x, self.kernels) + self.biases)
+
+
+def build_detectors(code_size, networks=10, hidden=128):
+    """Autoencoders 784 → `hidden` → `code_size` → `hidden` → 784 side by side, for pictures `(batch, networks, 784)`."""
+    x = keras.Input((networks, 784))
+    h = SideBySideDense(hidden, activation="relu")(x)
+    z = SideBySideDense(code_size)(h)
+    h = SideBySideDense(hidden, activation="relu")(z)
+    return keras.Model(x, SideBySideDense(784, activation="sigmoid")(h))
+
+
+def detector_errors(detectors, x):
+    """Squared error of each flat picture in each of the networks side by side: `(n, 784)` to `(n, networks)`."""
+    networks = detectors.input_shape[1]
+    errors = []
+    for some in np.array_split(x, max(1, len(x) // 1000)):
+        x_10 = np.repeat(some[:, np.newaxis], networks, axis=1)
+        residual = x_10 - ops.convert_to_numpy(detectors.predict_on_batch(x_10))
+        errors.append(np.square(residual).sum(axis=-1))
+    return np.concatenate(errors)
+
+
+def blurred(x, sigma=1.0):
+    """Flat pictures `(n, 784)`, or differences of pictures, after a Gaussian filter of width `sigma` in pixels."""
+    pictures = np.reshape(x, (-1, 28, 28))
+    return ndimage.gaussian_filter(pictures, (0, sigma, sigma)).reshape(np.shape(x))
+
+
+def general_errors(x, x_normal, sigma=1.0):
+    """Squared error of each flat picture in `x` if a blur reconstructs it, plus a twentieth of the median for `x_normal`."""
+    usual = np.median(np.square(x_normal - blurred(x_normal, sigma)).sum(axis=1))
+    return np.square(x - blurred(x, sigma)).sum(axis=1) + 0.05 * usual
+
+
+def neighbor_errors(x_normal, x, k=2):
+    """Square of the mean distance of each flat picture in `x` to its `k` nearest ones in `x_normal`."""
+    squares = np.square(x_normal).sum(axis=1)
+    distances = []
+    for some in np.array_split(x, max(1, len(x) // 1000)):
+        squared = np.square(some).sum(axis=1, keepdims=True) + squares - 2 * some @ x_normal.T
+        nearest = np.partition(squared, k - 1, axis=1)[:, :k]
+        distances.append(np.sqrt(np.maximum(nearest, 0)).mean(axis=1))
+    return np.square(np.concatenate(distances))
+
+
+def mean_over_tasks(measure, scores, y):
+    """Mean of `measure(anomalous, scores)` over tasks; column t of `scores` has the scores of the task with normal digit t."""
+    return float(np.mean([measure(y != digit, scores[:, digit]) for digit in range(scores.shape[1])]))
+
+
+def threshold_for(scores_of_normal, rate):
+    """The score that a share `rate` of normal examples exceeds."""
+    return float(np.quantile(scores_of_normal, 1 - rate))
+
+
+def precision_of_alarms(base_rate, recall, false_alarm_rate):
+    """The share of alarms that are anomalies, by Bayes' rule."""
+    right = base_rate * recall
+    return right / (right + (1 - base_rate) * false_alarm_rate)
+
+
+def damage(x, rng):
+    """Flat pictures with a scratch or a blot each, and masks of the pixels that changed; two arrays `(n, 784)`."""
+    pictures = x.reshape(-1, 28, 28).copy()
+    rows, columns = np.mgrid[:28, :28]
+    for i, picture in enumerate(pictures):
+        row, column = rng.uniform(8, 20, size=2)
+        if i % 2:  # a blot
+            picture[np.hypot(rows - row, columns - column) < 2] = 1
+        else:  # a scratch
+            angle = rng.uniform(0, np.pi)
+            across = (rows - row) * np.cos(angle) - (columns - column) * np.sin(angle)
+            along = (rows - row) * np.sin(angle) + (columns - column) * np.cos(angle)
+            picture[(np.abs(across) < 0.6) & (np.abs(along) < 5)] = 1
+    damaged = pictures.reshape(len(x), 784)
+    return damaged, np.abs(damaged - x) > 0.2
+
+
+RATE = 8000  # samples per second
+STRENGTHS = np.array([1, 0.7, 0.9, 0.35, 0.5, 0.25, 0.3, 0.15, 0.2, 0.12, 0.1, 0.12])  # of the harmonics
+
+
+def drift(rng, n, size, seconds):
+    """A slow random curve of `n` samples: straight lines between random points, so many `seconds` apart."""
+    points = rng.normal(size=int(n / RATE / seconds) + 3)
+    return size * np.interp(np.linspace(0, len(points) - 1, n), np.arange(len(points)), points)
+
+
+def machine_hum(rng, fault=None, seconds=4):
+    """A recording of the machine, and for each sample whether it is faulty: from the first to the third second."""
+    t = np.arange(seconds * RATE) / RATE
+    faulty = (t >= 1) & (t < 3) & (fault is not None)
+    load = np.clip(rng.uniform() + drift(rng, len(t), 0.1, 1.0), 0, 1)
+    speed = 40 + 25 * load + drift(rng, len(t), 0.3, 1.0)  # turns per second
+    speed = speed + (1.2 * faulty * np.sin(2 * np.pi * 6 * t) if fault == "wobble" else 0)
+    turns = np.cumsum(speed) / RATE
+    k = np.arange(1, 13)[:, np.newaxis]
+    strengths = STRENGTHS[:, np.newaxis] * np.exp((load - 0.5) * np.where(k % 2, -0.6, 1.2))
+    strengths *= np.exp(np.stack([drift(rng, len(t), 0.06, 0.7) for _ in k]))
+    if fault == "missing harmonic":
+        strengths[4] *= 1 - 0.85 * faulty
+    waves = np.sin(2 * np.pi * (k * turns + rng.uniform(size=k.shape)))
+    hum = (strengths * waves).sum(axis=0) + 0.15 * rng.normal(size=len(t))
+    sound = 0.12 * np.exp(load - 0.5) * hum
+    if fault == "rubbing":
+        sound += 0.02 * faulty * np.diff(rng.normal(size=len(t)), prepend=0) * np.sin(np.pi * turns) ** 2
+    if fault == "clicks":
+        ringing = 0.1 * np.exp(-np.arange(200) / 20) * np.sin(2 * np.pi * 2200 * np.arange(200) / RATE)
+        for start in rng.integers(RATE, 3 * RATE, size=26):
+            sound[start : start + 200] += ringing
+    return sound.astype("float32"), faulty
+
+
+WINDOW, HOP, PART = 2048, 1024, 1024
+
+
+def in_windows(values):
+    """Windows of `WINDOW` samples that overlap by half: shape `(windows, WINDOW)`."""
+    return np.lib.stride_tricks.sliding_window_view(values, WINDOW)[::HOP]
+
+
+def log_spectra(sound):
+    """Logarithm of the power in 136 bands, for each window; five overlapping parts are averaged to tame the noise."""
+    windows = in_windows(sound)
+    parts = [windows[:, i : i + PART] * np.hanning(PART) for i in range(0, WINDOW - PART + 1, 256)]
+    power = np.mean([np.abs(np.fft.rfft(part)) ** 2 for part in parts], axis=0)
+    wide = power[:, 113:497].reshape(len(power), 24, 16).mean(axis=-1)
+    return np.log(np.concatenate([power[:, 1:113], wide], axis=1) + 0.02).astype("float32")

@@ -35,7 +35,7 @@ from course_utils.lessons import (
 )
 from course_utils.pretrained import CURVE_FOLDER, load_curve
 from course_utils.training import TrainingError, compile_for_training, train, warm_up_and_cosine
-from tools.author import one_class, sparse_grid, stacked_vaes, stacked_writers, strengths
+from tools.author import neighborhoods, one_class, pretraining, sparse_grid, stacked_vaes, stacked_writers, strengths
 from tools.author.pretrain import flat_digits
 from tools.shared.machine import machine_and_versions
 from tools.shared.notebook_files import ROOT, replace_file
@@ -293,16 +293,45 @@ SWEEPS: dict[str, Sweep] = {
         settings={**stacked_writers.SETTINGS, **stacked_writers.JUDGED},
         seeds=8,
     ),
+    "08.pretraining": Sweep(
+        x=pretraining.LABELS,
+        measure=lambda n: _of_this_seed(pretraining.measure_pretraining, n),
+        settings=pretraining.SETTINGS,
+        seeds=2,
+    ),
+    "08.labels": Sweep(
+        x=neighborhoods.LABELS,
+        measure=lambda n: _of_this_seed(neighborhoods.measure_labels, n),
+        settings=neighborhoods.SETTINGS,
+    ),
+    "08.clusters": Sweep(
+        x=(10,),
+        measure=lambda n: _of_this_seed(neighborhoods.measure_clusters, n),
+        settings=neighborhoods.CLUSTER_SETTINGS,
+    ),
     "09.tuning": Sweep(
         x=tuple(range(len(one_class.TRIED["PCA"]))),
         measure=lambda position: _of_this_seed(one_class.measure_tuning, position),
         settings=one_class.TUNING,
-        seeds=3,
+        seeds=2,
     ),
     "09.oneclass": Sweep(
-        x=one_class.SHARES,
+        x=(0.0,),
         measure=lambda share: _of_this_seed(one_class.measure_one_class, share),
         settings=one_class.ONE_CLASS,
+        seeds=3,
+    ),
+    "09.contamination": Sweep(
+        x=one_class.SHARES,
+        measure=lambda share: _of_this_seed(one_class.measure_contamination, share),
+        settings=one_class.ONE_CLASS,
+        seeds=2,
+    ),
+    "09.convolutional": Sweep(
+        x=(0.0,),
+        measure=lambda share: _of_this_seed(one_class.measure_convolutional, share),
+        settings=one_class.CONVOLUTIONAL,
+        seeds=2,
     ),
 }
 
