@@ -308,6 +308,7 @@ SWEEPS: dict[str, Sweep] = {
         x=(10,),
         measure=lambda n: _of_this_seed(neighborhoods.measure_clusters, n),
         settings=neighborhoods.CLUSTER_SETTINGS,
+        seeds=2,
     ),
     "09.tuning": Sweep(
         x=tuple(range(len(one_class.TRIED["PCA"]))),
