@@ -68,8 +68,9 @@ def checkpoint(name: str, value: float, if_not: str, above: float | None = None,
     _record(name, value)
     band = _reference()["results"].get(name)
     if band is None:
+        of_lesson = [other for other in _reference()["results"] if other.startswith(name[:3])]
         message = (
-            f"{name} = {value:.4g} has no measured band yet (known: {', '.join(_reference()['results']) or 'none'})."
+            f"{name} = {value:.4g} has no measured band yet (those of this lesson: {', '.join(of_lesson) or 'none'})."
         )
     elif above is not None and not value > above:
         message = f"{name} = {value:.4g} is not above {above:.4g}, as the lesson claims. {if_not}"

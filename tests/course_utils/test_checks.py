@@ -75,7 +75,7 @@ def test_what_agrees_with_the_claim_must_still_lie_inside_the_band(claim, capsys
 
 def test_a_result_without_a_band_says_so_and_names_the_known_ones(capsys):
     checks.checkpoint("01.bec", 0.092, if_not=CAUSE)
-    assert capsys.readouterr().out == "✗ 01.bec = 0.092 has no measured band yet (known: 01.bce).\n"
+    assert capsys.readouterr().out == "✗ 01.bec = 0.092 has no measured band yet (those of this lesson: 01.bce).\n"
 
 
 @pytest.mark.parametrize(
