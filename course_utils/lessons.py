@@ -940,13 +940,11 @@ def balanced_rows(y, n, rng):
     return np.concatenate(rows)
 
 
-def small_weights():
-    """Uniform between -1/√n and 1/√n for a layer of n inputs, as was usual before 2010."""
+def small_weights():  # uniform from -1/√n to 1/√n for n inputs, as was usual before 2010
     return keras.initializers.VarianceScaling(1 / 3, "fan_in", "uniform")
 
 
 def build_stack(start=small_weights, sizes=(784, 256, 128, 64, 32)):
-    """Classifier of ten digits with sigmoid layers; `start()` gives the initializer of a kernel."""
     stack = keras.Sequential([keras.Input((sizes[0],))])
     for size in sizes[1:]:
         stack.add(layers.Dense(size, activation="sigmoid", kernel_initializer=start()))
@@ -998,12 +996,10 @@ def normalized(W):
 
 
 def spread_labels(W, y_known, alpha=0.99, steps=50):
-    """Pass labels along the edges of a graph: `y_known` and the result have the shape `(n, columns)`.
+    """Pass labels along the edges of a graph; `y_known` and the result have the shape `(n, columns)`.
 
-    A row of `y_known` is one-hot where the label is known, else zero. In each step every node
-    takes `alpha` of its neighbors' scores and `1 - alpha` of its own label. The columns are
-    scaled to the same sum, so that no class wins by size alone.
-    """
+    A row of `y_known` is one-hot where the label is known, else zero. Each node takes `alpha` of its
+    neighbors' scores and `1 - alpha` of its own label; at the end all columns have the same sum."""
     S, scores = normalized(W), y_known
     for _ in range(steps):
         scores = alpha * (S @ scores) + (1 - alpha) * y_known
