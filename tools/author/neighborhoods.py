@@ -20,7 +20,15 @@ from course_utils import lessons
 from course_utils.backend import keras
 from course_utils.data import load_mnist
 from course_utils.evaluation import fit_pca
-from course_utils.lessons import cluster_accuracy, neighbor_graph, neighbors, normalized, spectral_code, spread_labels
+from course_utils.lessons import (
+    balanced_rows,
+    cluster_accuracy,
+    neighbor_graph,
+    neighbors,
+    normalized,
+    spectral_code,
+    spread_labels,
+)
 from course_utils.pretrained import load_pretrained
 from course_utils.training import train
 
@@ -113,11 +121,6 @@ def scaled(code: Code) -> Code:
     """Divided by one number, so that a reader's penalty means the same for every code."""
     spread = np.sqrt(code[0].var(axis=0).mean())
     return tuple((part - code[0].mean(axis=0)) / spread for part in code)
-
-
-def balanced_rows(y: np.ndarray, n: int, rng: np.random.Generator) -> np.ndarray:
-    """Rows of `n` examples, n / 10 of each digit."""
-    return np.concatenate([rng.choice(np.flatnonzero(y == digit), n // 10, replace=False) for digit in range(10)])
 
 
 def percent_wrong(guessed: np.ndarray, y: np.ndarray) -> float:

@@ -13,6 +13,7 @@ import numpy as np
 from course_utils.backend import keras
 from course_utils.data import load_mnist
 from course_utils.training import warm_up_and_cosine
+from tools.author.stacked_vaes import OwnRates, RatePerNetwork
 
 layers, ops = keras.layers, keras.ops
 
@@ -71,31 +72,11 @@ SETTINGS = {
 }
 
 
-class SGDWithOwnRates(keras.optimizers.SGD):
-    """Plain gradient descent with a factor of its own on the learning rate of each network."""
-
-    def __init__(self, schedule, factors: np.ndarray):
-        super().__init__(learning_rate=schedule)
-        self.factors = np.asarray(factors, "float32").reshape(-1, 1, 1)
-
-    def update_step(self, gradient, variable, learning_rate):
-        rate = ops.cast(learning_rate, variable.dtype) * ops.convert_to_tensor(self.factors)
-        super().update_step(gradient, variable, rate)
+class SGDWithOwnRates(RatePerNetwork, keras.optimizers.SGD):
+    """Plain gradient descent with a factor for each network."""
 
 
-class AdamWithOwnRates(keras.optimizers.Adam):
-    """Adam with a factor of its own on the learning rate of each network."""
-
-    def __init__(self, schedule, factors: np.ndarray):
-        super().__init__(learning_rate=schedule)
-        self.factors = np.asarray(factors, "float32").reshape(-1, 1, 1)
-
-    def update_step(self, gradient, variable, learning_rate):
-        rate = ops.cast(learning_rate, variable.dtype) * ops.convert_to_tensor(self.factors)
-        super().update_step(gradient, variable, rate)
-
-
-OPTIMIZERS = {"SGD": SGDWithOwnRates, "Adam": AdamWithOwnRates}
+OPTIMIZERS = {"SGD": SGDWithOwnRates, "Adam": OwnRates}
 
 
 def uniform_weights(rng: np.random.Generator, sizes: tuple, limit) -> list[np.ndarray]:

@@ -60,8 +60,8 @@ class StackedDense(keras.layers.Layer):
         return self.activation(ops.matmul(h, self.kernel) + self.bias)
 
 
-class OwnRates(keras.optimizers.Adam):
-    """Adam, which treats every weight by itself, with a factor of its own on the learning rate of each network."""
+class RatePerNetwork(keras.optimizers.Optimizer):
+    """Gives an optimizer that treats every weight by itself a factor of its own on the learning rate of each network."""
 
     def __init__(self, schedule, factors: np.ndarray):
         super().__init__(learning_rate=schedule)
@@ -70,6 +70,10 @@ class OwnRates(keras.optimizers.Adam):
     def update_step(self, gradient, variable, learning_rate):
         rate = ops.cast(learning_rate, variable.dtype) * ops.convert_to_tensor(self.factors)
         super().update_step(gradient, variable, rate)
+
+
+class OwnRates(RatePerNetwork, keras.optimizers.Adam):
+    """Adam with a factor for each network."""
 
 
 class StackedVAEs(keras.Model):
