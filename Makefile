@@ -62,7 +62,7 @@ pretrained: lessons ## train the models that lessons load; goes on where it was 
 curves: lessons ## repeat the trainings behind the lessons' stored curves; goes on where it was interrupted
 	$(VENV_PYTHON) -m tools.author.sweep
 
-site: $(INSTALLED_DEV) ## make the course's web pages in build/site, with the slides and the explorer if they are there
+site: $(INSTALLED_DEV) ## make the course's web pages in build/site, with the slides if they are there
 	$(VENV_PYTHON) -m tools.site.build
 
 slides: $(INSTALLED_DEV) ## make a deck of slides for each lesson, in build/slides
@@ -71,7 +71,7 @@ slides: $(INSTALLED_DEV) ## make a deck of slides for each lesson, in build/slid
 student: $(INSTALLED_DEV) ## make notebooks without solutions, in build/student, and the answers, in build/instructor
 	$(VENV_PYTHON) -m tools.author.student
 
-explorer: $(INSTALLED_DEV) ## make the latent space explorer, one web page, build/explorer.html
+explorer: $(INSTALLED_DEV) ## make the latent space explorer, one web page, images/explorer.html
 	$(VENV_PYTHON) -m tools.explorer.build
 
 #:

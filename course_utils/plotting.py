@@ -1,6 +1,8 @@
 """Figures of the course: one style, readable from the last row, each with a text for those who cannot see it."""
 
 import base64
+import html
+from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -21,6 +23,8 @@ SHORTEST_TEXT = 20
 
 # Inside an installed package, or beside it in the repository, where the drawings are a folder of their own.
 IMAGE_FOLDERS = (PACKAGE_FOLDER / "images", PACKAGE_FOLDER.parent / "images")
+
+ON_TOP = "grid-area: 1 / 1; border: 0"  # of what has the same place in a grid
 
 # Wide enough for a slide, and never more.
 WIDTH, HEIGHT = 8.0, 4.2
@@ -83,15 +87,47 @@ def diagram(name: str, *, alt: str, caption: str | None = None) -> None:
         ValueError: `alt` or `caption` is too short to say anything, or there is no such drawing.
     """
     _require_texts(alt, caption)
-    found = [path for folder in IMAGE_FOLDERS if (path := folder / f"{name}.svg").exists()]
-    if not found:
-        known = ", ".join(sorted(path.stem for folder in IMAGE_FOLDERS for path in folder.glob("*.svg")))
-        raise ValueError(f"There is no drawing {name!r}; expected one of: {known}.")
-    source = base64.b64encode(found[0].read_bytes()).decode("ascii")
-    text = alt.replace("&", "&amp;").replace('"', "&quot;").replace("<", "&lt;")
-    html = f'<img alt="{text}" style="max-width: 100%" src="data:image/svg+xml;base64,{source}">'
-    display({"text/html": html, "text/plain": f"[drawing: {alt}]"}, raw=True)
+    picture = _picture_html(f"{name}.svg", "image/svg+xml", alt)
+    display({"text/html": picture, "text/plain": f"[drawing: {alt}]"}, raw=True)
     _show_caption(caption)
+
+
+def explorer(*, alt: str, caption: str | None = None) -> None:
+    """Display the latent space explorer, a web page that is part of the package; where no script runs, its picture.
+
+    The frame lies on the picture, so that the picture is seen where the frame is taken away: in a notebook that Jupyter
+    does not trust yet, on GitHub, on slides.
+
+    Args:
+        alt: as for `show`, for the picture.
+        caption: as for `show`.
+
+    Raises:
+        ValueError: `alt` or `caption` is too short to say anything.
+    """
+    _require_texts(alt, caption)
+    page = html.escape(_image_file("explorer.html").read_text(encoding="utf-8"))
+    frame = f'<iframe title="Latent space explorer" srcdoc="{page}" style="{ON_TOP}; width: 100%; height: 100%"></iframe>'
+    picture = _picture_html("explorer.webp", "image/webp", alt, style=ON_TOP)
+    text = f'<div class="explorer" style="display: grid; min-height: 46em">{picture}{frame}</div>'
+    display({"text/html": text, "text/plain": f"[explorer: {alt}]"}, raw=True)
+    _show_caption(caption)
+
+
+def _image_file(name: str) -> Path:
+    found = [path for folder in IMAGE_FOLDERS if (path := folder / name).exists()]
+    if not found:
+        kind = f"*{Path(name).suffix}"
+        known = ", ".join(sorted(path.stem for folder in IMAGE_FOLDERS for path in folder.glob(kind)))
+        raise ValueError(f"There is no drawing {Path(name).stem!r}; expected one of: {known}.")
+    return found[0]
+
+
+def _picture_html(name: str, media_type: str, alt: str, style: str = "") -> str:
+    """A file of the package as HTML that contains it."""
+    source = base64.b64encode(_image_file(name).read_bytes()).decode("ascii")
+    styles = "; ".join(filter(None, ["max-width: 100%", style]))
+    return f'<img alt="{html.escape(alt)}" style="{styles}" src="data:{media_type};base64,{source}">'
 
 
 def show_images(

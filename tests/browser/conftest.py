@@ -1,14 +1,12 @@
 """Pages in a real Chromium: these tests are skipped, and say so, where none is installed (Debian: `apt install chromium`)."""
 
-import os
-import shutil
 from pathlib import Path
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Page
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+from tools.shared.browser import CHROMIUM, started_browser
 
 
 @pytest.fixture(scope="session")
@@ -16,11 +14,8 @@ def browser():
     """The system's Chromium, started once for all tests."""
     if CHROMIUM is None:
         pytest.skip("no Chromium here")
-    sandbox = [] if os.geteuid() else ["--no-sandbox"]  # it refuses to start for root with a sandbox
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=sandbox)
+    with started_browser() as browser:
         yield browser
-        browser.close()
 
 
 @pytest.fixture

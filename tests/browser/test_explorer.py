@@ -1,15 +1,19 @@
 """The explorer computes what Keras computes, and can be used with mouse, finger and keyboard."""
 
+import json
+
 import numpy as np
 import pytest
+from bs4 import BeautifulSoup
 
+from course_utils import plotting
 from course_utils.backend import keras
 from course_utils.data import load_mnist
 from course_utils.lessons import VAE, ConditionalVAE, kl_to_standard_normal
 from course_utils.plotting import COLORS
 from course_utils.pretrained import load_pretrained
 from tools.author.pretrain import RECIPES
-from tools.explorer.build import ENTRIES, page, rounded_model
+from tools.explorer.build import ENTRIES, FILE, PICTURE, page, rounded_model
 
 pytestmark = pytest.mark.slow
 
@@ -86,6 +90,35 @@ def draw(tab, *points):
 
 def test_the_page_is_small(explorer):
     assert explorer.stat().st_size <= 1_500_000
+
+
+def test_the_stored_page_is_the_one_that_the_stored_weights_give(explorer):
+    """Its text, scripts and weights; the codes and the table of means differ in the last digits from run to run."""
+    now, before = (BeautifulSoup(page.read_text(encoding="utf-8"), "html.parser") for page in (explorer, FILE))
+    now.tbody.decompose()
+    before.tbody.decompose()
+    assert [tag.string for tag in now.find_all(["style", "script"]) if tag.get("id") != "data"] == [
+        tag.string for tag in before.find_all(["style", "script"]) if tag.get("id") != "data"
+    ]
+    assert now.body.get_text().split() == before.body.get_text().split()
+    for one, other in zip(*(json.loads(page.find(id="data").string)["models"] for page in (now, before)), strict=True):
+        assert (one["encoder"], one["decoder"]) == (other["encoder"], other["decoder"])
+    assert PICTURE.stat().st_size < 100_000
+
+
+def test_it_runs_inside_a_notebook(open_page, tmp_path, monkeypatch):
+    shown = []
+    monkeypatch.setattr(plotting, "display", lambda data, raw: shown.append(data["text/html"]))
+    plotting.explorer(alt="The page with its four maps.")
+    notebook = tmp_path / "notebook.html"
+    notebook.write_text(f"<!DOCTYPE html><title>Notebook</title><main>{shown[0]}</main>", encoding="utf-8")
+    tab = open_page(notebook, size=(1000, 900))
+    frame = tab.frame_locator("iframe")
+    frame.locator("#digits input").nth(17).check(force=True)
+    assert frame.locator("#wanted").input_value() == "7"
+    outer, picture = tab.locator("iframe").bounding_box(), tab.locator("img").bounding_box()
+    assert outer["width"] > 900
+    assert outer["height"] >= max(600, picture["height"])
 
 
 def test_codes_and_pictures_are_those_of_keras(explorer, open_page, test_digits):

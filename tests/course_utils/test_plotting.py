@@ -7,6 +7,7 @@ import inspect
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
+from bs4 import BeautifulSoup
 from matplotlib.legend import Legend
 
 from course_utils import plotting
@@ -46,6 +47,8 @@ def drawings(monkeypatch, tmp_path):
     folder.mkdir()
     for name in ("autoencoder", "vae"):
         (folder / f"{name}.svg").write_text(f"<svg><!-- {name} --></svg>", encoding="utf-8")
+    (folder / "explorer.html").write_text('<p title="a & b">1 < 2</p>', encoding="utf-8")
+    (folder / "explorer.webp").write_bytes(b"a picture")
     monkeypatch.setattr(plotting, "IMAGE_FOLDERS", (tmp_path / "none", folder))
 
 
@@ -69,6 +72,7 @@ def public_functions():
 CALLS = {
     "show": lambda **texts: plotting.show(plt.figure(), **texts),
     "diagram": lambda **texts: plotting.diagram("vae", **texts),
+    "explorer": lambda **texts: plotting.explorer(**texts),
     "show_images": lambda **texts: plotting.show_images({"x": images(3, 784)}, **texts),
     "plot_learning_curves": lambda **texts: plotting.plot_learning_curves({"x": [2.0, 1.0]}, ylabel="loss", **texts),
     "scatter_codes": lambda **texts: plotting.scatter_codes(*codes(), **texts),
@@ -111,7 +115,7 @@ def test_a_caption_that_says_nothing_is_refused_and_leaves_no_figure(name, displ
     assert plt.get_fignums() == []
 
 
-@pytest.mark.parametrize("name", [name for name in CALLS if name != "diagram"])
+@pytest.mark.parametrize("name", [name for name in CALLS if name not in ("diagram", "explorer")])
 def test_a_figure_is_shown_once_with_its_text_and_then_closed(name, displayed):
     CALLS[name](alt=ALT)
     ((figure, arguments),) = displayed
@@ -267,6 +271,17 @@ def test_the_text_of_a_diagram_is_escaped_for_html(displayed, drawings):
 def test_an_unknown_diagram_is_refused_with_the_list_of_the_known_ones(drawings):
     with pytest.raises(ValueError, match="no drawing 'veo'; expected one of: autoencoder, vae"):
         plotting.diagram("veo", alt=ALT)
+
+
+def test_the_explorer_is_a_frame_with_the_page_on_a_picture_with_its_text(displayed, drawings):
+    plotting.explorer(alt=ALT)
+    ((data, arguments),) = displayed
+    assert arguments == {"raw": True}
+    picture, frame = BeautifulSoup(data["text/html"], features="html.parser").div.find_all(recursive=False)
+    assert picture["alt"] == ALT
+    assert base64.b64decode(picture["src"].removeprefix("data:image/webp;base64,")) == b"a picture"
+    assert frame["srcdoc"] == '<p title="a & b">1 < 2</p>'
+    assert ALT in data["text/plain"]
 
 
 def test_in_jupyter_each_figure_is_stored_once_as_a_picture_with_its_text(tmp_path):

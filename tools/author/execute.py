@@ -10,6 +10,7 @@ memory are printed.
 import argparse
 import base64
 import io
+import re
 import sys
 from pathlib import Path
 
@@ -29,6 +30,10 @@ from tools.shared.notebook_files import (
 from tools.shared.notebook_runs import CellFailed, Run, run_notebook
 
 
+# The explorer: large, and no notebook is trusted with a script before it runs. Its picture stays.
+EMBEDDED_PAGE = re.compile(r"<iframe [^>]*srcdoc=[^>]*></iframe>")
+
+
 def tidy(notebook: NotebookNode) -> None:
     """Remove from an executed notebook what would differ from run to run or from machine to machine."""
     notebook.metadata.update(kernelspec=KERNELSPEC, language_info=LANGUAGE_INFO)
@@ -39,17 +44,21 @@ def tidy(notebook: NotebookNode) -> None:
         # A stream arrives in pieces whose number depends on timing.
         CoalesceStreamsPreprocessor().preprocess_cell(cell, {}, index)
         for output in cell.outputs:
-            if png := output.get("data", {}).get("image/png"):
-                output["data"]["image/png"] = smaller(png)
+            data = output.get("data", {})
+            if png := data.get("image/png"):
+                data["image/png"] = smaller(png)
+            if html := data.get("text/html"):
+                data["text/html"] = EMBEDDED_PAGE.sub("", html)
 
 
 def smaller(png: str) -> str:
-    """The same picture, in base64, without transparency, and in shades of gray if it has no color: a third less to store."""
+    """The same picture, in base64, without transparency, in shades of gray if it has no color, else in 256 colors."""
     picture = Image.open(io.BytesIO(base64.b64decode(png))).convert("RGB")
     red, green, blue = picture.split()
     is_gray = not (ImageChops.difference(red, green).getbbox() or ImageChops.difference(green, blue).getbbox())
     content = io.BytesIO()
-    (red if is_gray else picture).save(content, "PNG", optimize=True)
+    stored = red if is_gray else picture.quantize(256, dither=Image.Dither.NONE)
+    stored.save(content, "PNG", optimize=True)
     return base64.b64encode(content.getvalue()).decode("ascii")
 
 

@@ -21,11 +21,17 @@ MATCHED = 300  # units that a matched code keeps, of `N_CODE`
 N_PARTS = 2048  # of the strokes and of what they are compared with
 MATCHED_PARTS = 600
 
+# Kind of code → the learning rates that each of its strengths is tried with in the lesson's own training.
+LIVE_RATES = {
+    "L1": (0.002, 0.004, 0.008, 0.016, 0.032),
+    "KL": (0.0075, 0.015, 0.03, 0.06, 0.12),
+    "top-k": (0.005, 0.01, 0.02, 0.04, 0.08),
+}
 # Kind of code → its strengths, and the learning rates that each of them is tried with. For KL: (rho, beta).
 LIVE_GRID = {
-    "L1": ((0.0, 3e-4), (0.004, 0.008, 0.016)),
-    "KL": (((0.05, 0.003),), (0.015, 0.03, 0.06)),
-    "top-k": ((50,), (0.01, 0.02, 0.04)),
+    "L1": ((0.0, 3e-4), LIVE_RATES["L1"]),
+    "KL": (((0.05, 0.003),), LIVE_RATES["KL"]),
+    "top-k": ((50,), LIVE_RATES["top-k"]),
 }
 GRID = {
     "L1": ((0.0, 1e-4, 3e-4, 1e-3), (0.008, 0.016)),
@@ -42,7 +48,10 @@ PROBE_RATE = 0.003
 PROBE_DECAYS = (1e-6, 1e-5, 1e-4, 1e-3)
 
 # What the curves are made with, for their readers. They are sized for a few minutes each on one CPU core.
-LIVE = {"digits": 20_000, "batch_size": 64, "units": N_CODE}
+LIVE = {
+    **{"digits": 20_000, "batch_size": 64, "units": N_CODE},
+    "learning_rates": {kind: list(rates) for kind, rates in LIVE_RATES.items()},
+}
 TRADEOFF = {
     **{
         "digits": 55_000,

@@ -261,9 +261,9 @@ SWEEPS: dict[str, Sweep] = {
         measure=lambda size: _of_this_seed(_code_and_task, size),
         settings={**CODE_AND_TASK, "epochs": CODE_AND_TASK_EPOCHS},
     ),
-    "04.rates": Sweep(x=(1,), measure=sparse_grid.measure_rates, settings=sparse_grid.LIVE, seeds=2),
-    "04.tradeoff": Sweep(x=(1,), measure=sparse_grid.measure_tradeoff, settings=sparse_grid.TRADEOFF, seeds=2),
-    "04.overfit": Sweep(x=(1000,), measure=sparse_grid.measure_overfitting, settings=sparse_grid.OVERFIT, seeds=3),
+    "04.rates": Sweep(x=(1,), measure=sparse_grid.measure_rates, settings=sparse_grid.LIVE),
+    "04.tradeoff": Sweep(x=(1,), measure=sparse_grid.measure_tradeoff, settings=sparse_grid.TRADEOFF),
+    "04.overfit": Sweep(x=(1000,), measure=sparse_grid.measure_overfitting, settings=sparse_grid.OVERFIT),
     "05.strengths": Sweep(
         x=tuple(range(len(strengths.STRENGTHS["contractive"]))),
         measure=lambda position: _of_this_seed(strengths.measure_strengths, position),

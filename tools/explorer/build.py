@@ -1,6 +1,6 @@
-"""Put the explorer together, one web page that needs no network: `make explorer`.
+"""Put the explorer together, one web page that needs no network, and take its picture: `make explorer`.
 
-    python -m tools.explorer.build            # -> build/explorer.html
+    python -m tools.explorer.build            # -> images/explorer.html, images/explorer.webp
 
 The page contains the weights of four models that `make pretrained` trained. The kernels next to the pixels are nearly all
 of them, and become whole numbers of eight bits with one scale per unit; the others stay as they are, for rounding them too
@@ -8,12 +8,15 @@ would cost up to 0.7 nats. Everything that is computed here for the page uses th
 """
 
 import base64
+import io
 import json
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from PIL import Image
 
 from course_utils import plotting
 from course_utils.backend import keras
@@ -23,10 +26,13 @@ from course_utils.evaluation import bce
 from course_utils.lessons import VAE, ConditionalVAE
 from course_utils.pretrained import load_pretrained
 from tools.author.pretrain import MAP_HIDDEN, RECIPES
+from tools.shared.browser import CHROMIUM, started_browser
 from tools.shared.notebook_files import ROOT, replace_file
 
 FOLDER = Path(__file__).resolve().parent
-FILE = ROOT / "build" / "explorer.html"
+FILE = ROOT / "images" / "explorer.html"
+PICTURE = FILE.with_suffix(".webp")
+WIDTH, HEIGHT, QUALITY = 1280, 720, 45  # of the picture: pixels, and how much of it is kept, of 100
 SCRIPTS = ("network.js", "drawing.js", "map.js", "explorer.js")
 
 N_POINTS = 2000  # training digits whose codes are shown
@@ -194,11 +200,25 @@ def page() -> str:
     )
 
 
+def picture() -> bytes:
+    """The page as WebP, as it looks when it is opened; for those who see it where no script runs."""
+    with started_browser() as browser:
+        tab = browser.new_page(viewport={"width": WIDTH, "height": HEIGHT})
+        tab.goto(FILE.as_uri())
+        content = tab.screenshot()
+    stored = io.BytesIO()
+    Image.open(io.BytesIO(content)).convert("RGB").save(stored, "WEBP", quality=QUALITY, method=6)
+    return stored.getvalue()
+
+
 def main() -> None:
     setup("06")
-    FILE.parent.mkdir(parents=True, exist_ok=True)
     replace_file(FILE, page())
     print(f"{FILE.relative_to(ROOT)}: {FILE.stat().st_size / 1000:.0f} kB")
+    if CHROMIUM is None:
+        sys.exit(f"{PICTURE.relative_to(ROOT)} is the old one, because there is no Chromium here to take a new picture.")
+    PICTURE.write_bytes(picture())
+    print(f"{PICTURE.relative_to(ROOT)}: {PICTURE.stat().st_size / 1000:.0f} kB")
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
     python -m tools.site.build            # -> build/site/index.html
 
-The pages need no network and no server. Slides and explorer become part of the site where they have been built before.
+The pages need no network and no server. Slides become part of the site where they have been built before.
 """
 
 import argparse
@@ -34,8 +34,7 @@ def build(folder: Path, notebooks: list[Path]) -> None:
         shutil.copy(notebook, folder / "notebooks")
     if SLIDES_FOLDER.is_dir():
         shutil.copytree(SLIDES_FOLDER, folder / "slides")
-    if EXPLORER.exists():
-        shutil.copy(EXPLORER, folder)
+    shutil.copy(EXPLORER, folder)
 
 
 def main() -> None:

@@ -13,7 +13,8 @@ from tools.shared.notebook_files import ROOT, has_tag, read_notebook, replace_fi
 from tools.site import api, glossary
 
 SLIDES_FOLDER = ROOT / "build" / "slides"
-EXPLORER = ROOT / "build" / "explorer.html"
+EXPLORER = ROOT / "images" / "explorer.html"
+FRAME = '<iframe title="Latent space explorer" src="../explorer.html" loading="lazy"></iframe>'
 
 
 def gather(folder: Path, notebooks: list[Path]) -> None:
@@ -39,9 +40,13 @@ def gather(folder: Path, notebooks: list[Path]) -> None:
 
 
 def adapted(notebook: Path) -> NotebookNode:
-    """A lesson for the site: with links to its other forms, and without the cell that only Colab needs."""
+    """A lesson for the site: with links to its other forms and the living explorer, without the cell that only Colab needs."""
     lesson = read_notebook(notebook)
     for cell in lesson.cells:
+        for output in cell.get("outputs", []):
+            html = output.get("data", {}).get("text/html", "")
+            if 'class="explorer"' in html:
+                output["data"]["text/html"] = html.replace("</div>", f"{FRAME}</div>")
         if has_tag(cell, "badge"):
             cell.source = " · ".join([cell.source, *other_forms(notebook)])
         if has_tag(cell, "bootstrap"):
@@ -50,13 +55,11 @@ def adapted(notebook: Path) -> NotebookNode:
 
 
 def other_forms(notebook: Path) -> list[str]:
-    """Links to the lesson's file and, where they have been built, to its slides and to the explorer."""
+    """Links to the lesson's file, to the explorer and, where they have been built, to its slides."""
     links = [f'<a href="{notebook.name}" download>Notebook file</a>']
     if (SLIDES_FOLDER / f"{notebook.stem}.html").exists():
         links.append(f'<a href="../slides/{notebook.stem}.html">Slides</a>')
-    if EXPLORER.exists():
-        links.append('<a href="../explorer.html">Explorer</a>')
-    return links
+    return [*links, '<a href="../explorer.html">Explorer</a>']
 
 
 def markdown_pages() -> list[Path]:
@@ -116,6 +119,5 @@ def toctree(documents: list[str], *options: str) -> str:
 def lesson_list(notebooks: list[Path]) -> str:
     ideas = {path: read_notebook(path).metadata["course"]["idea"] for path in notebooks}
     lines = [f"- [](/notebooks/{path.name}): {idea}" for path, idea in ideas.items()]
-    if EXPLORER.exists():
-        lines.append("\nTo play with: <a href='../explorer.html'>the latent space explorer</a>.")
+    lines.append("\nTo play with: <a href='../explorer.html'>the latent space explorer</a>.")
     return "\n".join(lines)
