@@ -107,9 +107,11 @@ def explorer(*, alt: str, caption: str | None = None) -> None:
     """
     _require_texts(alt, caption)
     page = html.escape(_image_file("explorer.html").read_text(encoding="utf-8"))
-    frame = f'<iframe title="Latent space explorer" srcdoc="{page}" style="{ON_TOP}; width: 100%; height: 100%"></iframe>'
+    # Zoomed out, because its four maps do not fit beside each other into the width of a cell.
+    size = "width: 100%; height: 100%; zoom: 75%"
+    frame = f'<iframe title="Latent space explorer" srcdoc="{page}" style="{ON_TOP}; {size}"></iframe>'
     picture = _picture_html("explorer.webp", "image/webp", alt, style=ON_TOP)
-    text = f'<div class="explorer" style="display: grid; min-height: 46em">{picture}{frame}</div>'
+    text = f'<div class="explorer" style="display: grid; min-height: 50em">{picture}{frame}</div>'
     display({"text/html": text, "text/plain": f"[explorer: {alt}]"}, raw=True)
     _show_caption(caption)
 
