@@ -100,7 +100,20 @@ def _band(band: dict) -> str:
 
 
 def _mean(band: dict) -> str:
-    return f"{band['seeds']} seeds: {band['mean']:.4g} ± {band['std']:.1g}"
+    return f"{band['seeds']} seeds: {mean_and_std(band['mean'], band['std'])}"
+
+
+def mean_and_std(mean: float, std: float, format_spec: str = "") -> str:
+    """Both numbers with the same decimals: those of `format_spec`, otherwise as many as `std` gives a meaning to.
+
+    A deviation that these decimals do not show is left out.
+    """
+    if not format_spec:
+        if std <= 1e-6 * abs(mean):  # rounding errors
+            return f"{mean:,.0f}" if abs(mean) >= 10_000 else f"{mean:.4g}"
+        format_spec = f".{max(0, -math.floor(math.log10(float(f'{std:.0e}'))))}f"
+    spread = format(std, format_spec)
+    return format(mean, format_spec) + (f" ± {spread}" if re.search("[1-9]", spread) else "")
 
 
 def _record(name: str, value: float) -> None:

@@ -101,7 +101,9 @@ def test_the_stored_page_is_the_one_that_the_stored_weights_give(explorer):
         tag.string for tag in before.find_all(["style", "script"]) if tag.get("id") != "data"
     ]
     assert now.body.get_text().split() == before.body.get_text().split()
-    for one, other in zip(*(json.loads(page.find(id="data").string)["models"] for page in (now, before)), strict=True):
+    for one, other in zip(
+        *(json.loads(stored.find(id="data").string)["models"] for stored in (now, before)), strict=True
+    ):
         assert (one["encoder"], one["decoder"]) == (other["encoder"], other["decoder"])
     assert PICTURE.stat().st_size < 100_000
 

@@ -64,7 +64,7 @@ def test_a_result_inside_its_band_that_contradicts_the_claim_is_wrong(claim, wor
 @pytest.mark.parametrize("claim", [{"above": 0.0919}, {"below": 0.0921}, {"above": -1, "below": 1}])
 def test_a_result_that_agrees_with_band_and_claim_is_right(claim, capsys):
     checks.checkpoint("01.bce", 0.092, if_not=CAUSE, **claim)
-    assert capsys.readouterr().out == "✓ BCE 0.092 (5 seeds: 0.092 ± 0.0004)\n"
+    assert capsys.readouterr().out == "✓ BCE 0.092 (5 seeds: 0.0920 ± 0.0004)\n"
 
 
 @pytest.mark.parametrize("claim", [{"above": 0.05}, {"below": 0.2}])
@@ -135,7 +135,7 @@ def test_the_results_table_shows_each_result_beside_its_reference(capsys):
     header, *rows = capsys.readouterr().out.splitlines()
     assert header.split() == ["result", "this", "run", "reference", "runs"]
     assert [row.split() for row in rows] == [
-        ["BCE", "0.0915", "5", "seeds:", "0.092", "±", "0.0004"],
+        ["BCE", "0.0915", "5", "seeds:", "0.0920", "±", "0.0004"],
         ["new", "2.25", "not", "measured"],
     ]
 
@@ -187,3 +187,16 @@ def test_every_claim_held_for_every_seed():
     for name, bounds in claims.items():
         for side, bound in bounds.items():
             assert all(value > bound if side == "above" else value < bound for value in bands[name]["values"]), name
+
+
+def test_mean_and_std():
+    for mean, std, format_spec, expected in [
+        (0.94312, 0.00096, "", "0.943 ± 0.001"),
+        (76.27, 12.3, "", "76 ± 12"),
+        (0.83114, 0, "", "0.8311"),
+        (50992, 0, "", "50,992"),
+        (83.11, 1e-9, "", "83.11"),
+        (0.94312, 0.00012, ".2f", "0.94"),
+        (0.971, 0.002, ".1%", "97.1% ± 0.2%"),
+    ]:
+        assert checks.mean_and_std(mean, std, format_spec) == expected

@@ -211,17 +211,6 @@ def test_stamp_needs_its_places_and_waits_for_the_measurement(repository, notebo
         stamp.stamped_notebook(write(notebook, path), ADDRESS, VERSION)
 
 
-def test_mean_and_std():
-    for mean, std, format_spec, expected in [
-        (0.94312, 0.00096, "", "0.943 ± 0.001"),
-        (50992, 0, "", "5.099e+04"),
-        (50992, 0, ",.0f", "50,992"),
-        (0.94312, 0.00012, ".2f", "0.94"),
-        (0.971, 0.002, ".1%", "97.1% ± 0.2%"),
-    ]:
-        assert stamp.mean_and_std(mean, std, format_spec) == expected
-
-
 def test_a_page_that_would_load_something_is_refused():
     for html in (
         '<script>import("https://cdn.example.org/x.mjs")</script>',

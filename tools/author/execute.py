@@ -29,7 +29,6 @@ from tools.shared.notebook_files import (
 )
 from tools.shared.notebook_runs import CellFailed, Run, run_notebook
 
-
 # The explorer: large, and no notebook is trusted with a script before it runs. Its picture stays.
 EMBEDDED_PAGE = re.compile(r"<iframe [^>]*srcdoc=[^>]*></iframe>")
 

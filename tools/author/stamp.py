@@ -17,6 +17,7 @@ import sys
 import tomllib
 from pathlib import Path
 
+from course_utils.checks import mean_and_std
 from tools.shared.notebook_files import (
     ROOT,
     has_tag,
@@ -95,19 +96,6 @@ def stamped_notebook(path: Path, address: str, version: str) -> str:
         cells[0].source = source
     cells[0].metadata.update(jupyter={"source_hidden": True}, cellView="form")
     return notebook_text(notebook)
-
-
-def mean_and_std(mean: float, std: float, format_spec: str = "") -> str:
-    """Both numbers with the same decimals: those of `format_spec`, otherwise as many as `std` gives a meaning to.
-
-    A deviation that these decimals do not show is left out.
-    """
-    if not format_spec:
-        if std == 0:
-            return f"{mean:.4g}"
-        format_spec = f".{max(0, -math.floor(math.log10(float(f'{std:.0e}'))))}f"
-    spread = format(std, format_spec)
-    return format(mean, format_spec) + (f" ± {spread}" if re.search("[1-9]", spread) else "")
 
 
 def filled_headline(headline: str, results: dict) -> str:

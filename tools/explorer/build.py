@@ -216,7 +216,9 @@ def main() -> None:
     replace_file(FILE, page())
     print(f"{FILE.relative_to(ROOT)}: {FILE.stat().st_size / 1000:.0f} kB")
     if CHROMIUM is None:
-        sys.exit(f"{PICTURE.relative_to(ROOT)} is the old one, because there is no Chromium here to take a new picture.")
+        sys.exit(
+            f"{PICTURE.relative_to(ROOT)} is the old one, because there is no Chromium here to take a new picture."
+        )
     PICTURE.write_bytes(picture())
     print(f"{PICTURE.relative_to(ROOT)}: {PICTURE.stat().st_size / 1000:.0f} kB")
 
