@@ -180,8 +180,8 @@ def phase_spread(images, margin=4):
 class Noise(layers.Layer):
     """Corrupts pictures in [0, 1] in training, and passes them on unchanged otherwise.
 
-    `amount` is the strength. With a `seed` a new layer gives the same noises in the same
-    order; each call gives the next one. Subclasses say in `corrupt(x)` what is done.
+    `amount` is the strength. Each call draws new noise. Two layers with the same `seed` draw
+    the same sequence. Subclasses define the corruption in `corrupt(x)`.
     """
 
     def __init__(self, amount, seed=None, **kwargs):
@@ -225,7 +225,7 @@ class SaltAndPepper(Noise):
 
 
 def noisy_copy(noise, x, seed):
-    """Corrupt `x` as the layer `noise` does in training, always alike for the same `seed`."""
+    """Corrupt `x` as the layer `noise` does in training, in the same way for the same `seed`."""
     layer = type(noise).from_config({**noise.get_config(), "seed": seed})
     parts = np.split(x, range(1000, len(x), 1000))  # in chunks, to limit peak memory
     return np.concatenate([ops.convert_to_numpy(layer(part, training=True)) for part in parts])
@@ -1121,7 +1121,7 @@ STRENGTHS = np.array([1, 0.7, 0.9, 0.35, 0.5, 0.25, 0.3, 0.15, 0.2, 0.12, 0.1, 0
 
 
 def drift(rng, n, size, seconds):
-    """A slow random curve of `n` samples: straight lines between random points, so many `seconds` apart."""
+    """A slow random curve of `n` samples: straight lines between random points that are `seconds` apart."""
     points = rng.normal(size=int(n / RATE / seconds) + 3)
     return size * np.interp(np.linspace(0, len(points) - 1, n), np.arange(len(points)), points)
 
@@ -1160,7 +1160,7 @@ def in_windows(values):
 
 
 def log_spectra(sound):
-    """Logarithm of the power in 136 bands, for each window; five overlapping parts are averaged to tame the noise."""
+    """Logarithm of the power in 136 bands, for each window; five overlapping parts are averaged to reduce the noise."""
     windows = in_windows(sound)
     parts = [windows[:, i : i + PART] * np.hanning(PART) for i in range(0, WINDOW - PART + 1, 256)]
     power = np.mean([np.abs(np.fft.rfft(part)) ** 2 for part in parts], axis=0)

@@ -297,7 +297,6 @@ SWEEPS: dict[str, Sweep] = {
         x=pretraining.LABELS,
         measure=lambda n: _of_this_seed(pretraining.measure_pretraining, n),
         settings=pretraining.SETTINGS,
-        seeds=2,
     ),
     "08.labels": Sweep(
         x=neighborhoods.LABELS,
