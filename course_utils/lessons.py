@@ -5,7 +5,7 @@ To change one, edit its notebook and run `make lessons`.
 """
 
 import numpy as np
-from scipy import ndimage, optimize, sparse
+from scipy import ndimage, optimize, sparse, special
 
 from course_utils.backend import keras
 
@@ -229,6 +229,21 @@ def noisy_copy(noise, x, seed):
     layer = type(noise).from_config({**noise.get_config(), "seed": seed})
     parts = np.split(x, range(1000, len(x), 1000))  # in chunks, to limit peak memory
     return np.concatenate([ops.convert_to_numpy(layer(part, training=True)) for part in parts])
+
+
+def log_likelihood(x_noisy, x, sigma):
+    """log p(x_noisy | x) for clipped Gaussian noise, up to a constant: (n noisy, n clean)."""
+    black, white = (np.float32(x_noisy == end) for end in (0, 1))
+    gray = 1 - black - white
+    clipped = black @ special.log_ndtr(-x / sigma).T
+    clipped += white @ special.log_ndtr((x - 1) / sigma).T
+    between = (gray * x_noisy) @ x.T - gray @ np.square(x).T / 2
+    return clipped + between / sigma**2
+
+
+def posterior(x_noisy, candidates, sigma):
+    """Probability of each of the `candidates`, given each noisy picture."""
+    return special.softmax(log_likelihood(x_noisy, candidates, sigma), axis=1)
 
 
 def build_deep(noise, n_code):

@@ -4,6 +4,7 @@ import hashlib
 
 import numpy as np
 import pytest
+from scipy.stats import norm
 
 from course_utils import data, evaluation
 from course_utils.backend import keras
@@ -19,7 +20,9 @@ from course_utils.lessons import (
     build_filter_bank,
     build_unet,
     codes_moved,
+    log_likelihood,
     noisy_copy,
+    posterior,
     wavelength,
 )
 from tests.processes import run_python
@@ -372,3 +375,14 @@ def test_shifted_digits_are_the_digits_moved_by_at_most_two_pixels():
 
 
 SHIFTS = [(down, right) for down in range(-2, 3) for right in range(-2, 3)]
+
+
+def test_the_likelihood_of_a_clipped_pixel_is_a_probability_and_of_any_other_a_density(rng):
+    x, x_noisy, sigma = rng.uniform(size=(3, 40)), np.clip(rng.normal(0.5, 1, size=(5, 40)), 0, 1), 0.7
+    noisy, clean = x_noisy[:, np.newaxis], x[np.newaxis]
+    by_hand = np.where(noisy == 0, norm.logcdf(0, clean, sigma), norm.logpdf(noisy, clean, sigma))
+    by_hand = np.where(noisy == 1, norm.logsf(1, clean, sigma), by_hand).sum(axis=2)
+    found = log_likelihood(x_noisy.astype("float32"), x.astype("float32"), sigma)
+    np.testing.assert_allclose(found - found[:, :1], by_hand - by_hand[:, :1], atol=1e-3)  # up to a constant
+    expected = np.exp(by_hand) / np.exp(by_hand).sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(posterior(x_noisy.astype("float32"), x.astype("float32"), sigma), expected, atol=1e-3)

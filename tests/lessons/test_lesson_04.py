@@ -347,8 +347,16 @@ def test_shifted_digits_are_the_digits_and_four_neighbors():
 
 
 def test_every_code_is_tried_with_as_many_rates():
-    assert {len(rates) for _, rates in sparse_grid.LIVE_GRID.values()} == {3}
+    assert {len(rates) for _, rates in sparse_grid.LIVE_GRID.values()} == {5}
     assert set(sparse_grid.LIVE_GRID) == {"L1", "KL", "top-k"}
+
+
+def test_no_code_has_its_best_rate_at_the_end_of_the_range():
+    losses = load_curve("04.rates")["mean"]
+    for kind, (strengths, rates) in sparse_grid.LIVE_GRID.items():
+        for code in sparse_grid.names_of(sparse_grid.Codes(kind, strengths, rates)):
+            best = min(rates, key=lambda rate: losses[f"{code} at {rate:g}: loss"])
+            assert best not in (rates[0], rates[-1]), code
 
 
 @pytest.mark.parametrize("grid", [sparse_grid.GRID, sparse_grid.FEW_DIGITS_GRID], ids=["all digits", "few digits"])
@@ -358,8 +366,7 @@ def test_long_comparisons_use_the_rates_that_did_best(grid):
         for code in sparse_grid.names_of(sparse_grid.Codes(kind, strengths, rates)):
             best = min(rates, key=lambda rate: losses[f"{code} at {rate:g}: loss"])
             assert best in grid[kind][1]
-    assert sweep.SWEEPS["04.tradeoff"].seeds >= 2
-    assert sweep.SWEEPS["04.overfit"].seeds >= 3
+    assert all(sweep.SWEEPS[name].seeds >= 5 for name in ("04.rates", "04.tradeoff", "04.overfit"))
 
 
 def test_stored_trainings_are_those_that_the_lesson_describes():

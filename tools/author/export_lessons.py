@@ -5,7 +5,7 @@
 
 A definition that a later lesson or a test needs stands in a cell tagged `export` of the notebook that teaches it. Such a
 cell holds functions, classes and constants only, and uses no other imports than `keras`, `layers`, `ops`, `np`, and SciPy's
-`ndimage`, `optimize` and `sparse`.
+`ndimage`, `optimize`, `sparse` and `special`.
 """
 
 import argparse
@@ -67,7 +67,7 @@ def imports(cells: dict[Path, list[str]]) -> list[str]:
     """The import lines that the cells need, each a group of its own."""
     nodes = [node for sources in cells.values() for source in sources for node in ast.walk(ast.parse(source))]
     used = {node.id for node in nodes if isinstance(node, ast.Name)}
-    scipy = sorted(used & {"ndimage", "optimize", "sparse"})
+    scipy = sorted(used & {"ndimage", "optimize", "sparse", "special"})
     others = ["import numpy as np\n"] * ("np" in used) + [f"from scipy import {', '.join(scipy)}\n"] * bool(scipy)
     lines = ["".join(others)] if others else []
     if used & {"keras", "layers", "ops"}:
