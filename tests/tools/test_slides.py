@@ -10,7 +10,7 @@ from tools.author.slide_rules import number_of_slides, slide_types
 from tools.author.slide_text import code_pages, shortened, text_html, wrapped
 from tools.author.slides import assigned, deck_html, slides_of
 from tools.shared.class_plan import Step
-from tools.shared.lesson_parts import questions, sentences
+from tools.shared.lesson_parts import figures, questions, sentences
 from tools.shared.notebook_files import notebook_paths, read_notebook
 from tools.shared.web_pages import PageError
 
@@ -25,6 +25,14 @@ def test_a_lesson_fills_ninety_minutes(path):
     types = [cell.metadata.get("slideshow", {}).get("slide_type") for cell in notebook.cells]
     types = [kind or rule for kind, rule in zip(types, slide_types(notebook), strict=True)]
     assert 25 <= number_of_slides(notebook.cells, types) == len(slides(notebook)) <= 40
+
+
+@pytest.mark.parametrize("path", notebook_paths(), ids=lambda path: path.stem)
+def test_a_deck_shows_nearly_all_figures_of_its_lesson(path):
+    """Slide types that were assigned before the lesson was executed would leave them out."""
+    with_figure = [cell for cell in read_notebook(path).cells if figures(cell)]
+    shown = [cell for cell in with_figure if cell.metadata.get("slideshow", {}).get("slide_type") != "skip"]
+    assert len(shown) >= 0.8 * len(with_figure)
 
 
 @pytest.mark.parametrize("path", notebook_paths(), ids=lambda path: path.stem)

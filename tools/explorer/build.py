@@ -57,7 +57,7 @@ class Entry:
 
 ENTRIES = (
     Entry("06.map_ae", "Autoencoder", "Nothing says where codes should lie."),
-    Entry("06.map_vae", "VAE", "Clouds that together fill N(0, I)."),
+    Entry("06.map_vae", "VAE", "Clouds, pulled toward N(0, I)."),
     Entry("06.map_beta", "β-VAE, β = 4", "A nat of KL costs four times as much."),
     Entry("06.map_cvae", "Conditional VAE"),
 )
