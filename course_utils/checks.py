@@ -128,7 +128,8 @@ def results_table() -> None:
     if not _results:
         print("No checkpoint was reached yet: run the cells above first.")
         return
-    print(f"{'result':34}{'this run':>12}   reference runs")
+    width = max(len(readable(name)) for name in _results)
+    print(f"{'result':{width}}{'this run':>12}   reference runs")
     for name, value in _results.items():
         band = _reference()["results"].get(name)
-        print(f"{readable(name):34}{value:12.4g}   {_mean(band) if band else 'not measured'}")
+        print(f"{readable(name):{width}}{value:12.4g}   {_mean(band) if band else 'not measured'}")
