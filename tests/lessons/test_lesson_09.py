@@ -279,6 +279,23 @@ def test_all_networks_of_the_comparison_train_equally_long():
     assert all(len(tried) == 3 for tried in settings["tried"].values())
 
 
+def test_an_intruder_among_the_training_pictures_is_its_own_nearest_neighbor():
+    (x, y), validation, _ = load_mnist(flat=True)
+    data = (x[:3000], y[:3000]), validation, (x[:3000], y[:3000])  # the test pictures are the training pictures
+    with (
+        mock.patch.object(one_class, "load_mnist", return_value=data),
+        mock.patch.object(one_class, "NEIGHBORS", (1, 20)),
+    ):
+        found = one_class.measure_neighbors.__wrapped__(1, n_pictures=3000)
+    assert list(found) == [0.0, *one_class.SHARES]
+    for way in ("plain", "relative"):
+        one, many = ([found[share][f"{k} neighbors, {way}"] for share in found] for k in (1, 20))
+        assert one[0] == 1  # only normal digits have the distance 0
+        assert many[0] < 1
+        assert one == sorted(one, reverse=True)
+        assert many == sorted(many, reverse=True)
+
+
 def test_one_program_trains_ten_convolutional_networks_from_new_weights():
     (x, y), validation, test = load_mnist(flat=True)
     seen = []

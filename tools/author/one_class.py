@@ -5,7 +5,7 @@
 
 import functools
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 from joblib import Parallel, delayed
@@ -49,6 +49,7 @@ TRIED: dict[str, tuple] = {
 STACKED = ("dense", "denoising", "VAE")
 CONTAMINATED = ("PCA", "nearest neighbors", "dense")  # the others take much longer
 NU, TREES, SAMPLES = 0.05, 200, 1000  # of one-class SVM and isolation forest
+NEIGHBORS = (2, 10, 50, 200)  # numbers of them, where other digits are among the training pictures
 WIDE_CODE = 32  # of the denoising and the variational ones
 SETTINGS = {
     "networks": [784, HIDDEN, "code", HIDDEN, 784],
@@ -65,6 +66,7 @@ SETTINGS = {
 TUNING = {**SETTINGS, "epochs": TUNING_EPOCHS, "scored": "validation digits, mean of the ten tasks"}
 TEST = {"setting of each method": "the best of 09.tuning", "scored": "test digits"}
 ONE_CLASS = {**SETTINGS, "epochs": EPOCHS, **TEST}
+NEIGHBOR_SETTINGS = {"neighbors": NEIGHBORS, "scored": "AUROC on test digits, mean of the ten tasks"}
 FILTERS, CONV_CODE = (16, 32), 16
 CONVOLUTIONAL = {"filters": FILTERS, "code": CONV_CODE, "epochs": CONV_EPOCHS, "rate": RATE, "scored": "test digits"}
 
@@ -360,6 +362,26 @@ def measure_one_class(seed: int) -> dict[float, dict[str, float]]:
 
 def measure_contamination(seed: int) -> dict[float, dict[str, float]]:
     return measure_shares(seed, SHARES, methods=CONTAMINATED)
+
+
+@functools.cache
+def measure_neighbors(seed: int, n_pictures: int = 10_000) -> dict[float, dict[str, float]]:
+    """Share of other digits → label → AUROC on the test digits of nearest neighbors, with fewer and with more of them."""
+    (x_train, y_train), _, (x_test, y_test) = load_mnist(flat=True)
+    x_test, y_test = x_test[:n_pictures], y_test[:n_pictures]
+    ways = (PLAIN, ("relative", GENERAL[0]))
+
+    def one(digit: int, share: float) -> dict:
+        x = x_train[training_rows(y_train, digit, share, seed)]
+        scores = neighbor_scores(x, x_test, NEIGHBORS, ways, seed)
+        return {label(f"{NEIGHBORS[i]} neighbors", way): ranked(s, y_test, digit)[0] for (i, way), s in scores.items()}
+
+    return {share: _mean_of(one(digit, share) for digit in DIGITS) for share in (0.0, *SHARES)}
+
+
+def _mean_of(results: Iterable[dict[str, float]]) -> dict[str, float]:
+    of_digits = list(results)
+    return {name: float(np.mean([result[name] for result in of_digits])) for name in of_digits[0]}
 
 
 def build_convolutional(code: int = CONV_CODE) -> keras.Model:

@@ -263,7 +263,7 @@ SWEEPS: dict[str, Sweep] = {
     ),
     "04.rates": Sweep(x=(1,), measure=sparse_grid.measure_rates, settings=sparse_grid.LIVE),
     "04.tradeoff": Sweep(x=(1,), measure=sparse_grid.measure_tradeoff, settings=sparse_grid.TRADEOFF),
-    "04.overfit": Sweep(x=(1000,), measure=sparse_grid.measure_overfitting, settings=sparse_grid.OVERFIT),
+    "04.overfit": Sweep(x=(1000,), measure=sparse_grid.measure_overfitting, settings=sparse_grid.OVERFIT, seeds=3),
     "05.strengths": Sweep(
         x=tuple(range(len(strengths.STRENGTHS["contractive"]))),
         measure=lambda position: _of_this_seed(strengths.measure_strengths, position),
@@ -326,6 +326,11 @@ SWEEPS: dict[str, Sweep] = {
         measure=lambda share: _of_this_seed(one_class.measure_contamination, share),
         settings=one_class.ONE_CLASS,
         seeds=2,
+    ),
+    "09.neighbors": Sweep(
+        x=(0.0, *one_class.SHARES),
+        measure=lambda share: _of_this_seed(one_class.measure_neighbors, share),
+        settings=one_class.NEIGHBOR_SETTINGS,
     ),
     "09.convolutional": Sweep(
         x=(0.0,),
