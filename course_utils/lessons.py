@@ -967,6 +967,16 @@ def build_stack(start=small_weights, sizes=(784, 256, 128, 64, 32)):
     return stack
 
 
+def descend(model, x, y, loss, rate, batch_size, epochs):
+    """Fit `model` by plain gradient descent; returns the loss of each epoch."""
+    model.compile(keras.optimizers.SGD(rate), loss)
+    if keras.backend.backend() != "torch":  # which takes one step at a time
+        model.steps_per_execution = 50  # in one call into the backend, which is much faster
+    losses = model.fit(x, y, batch_size=batch_size, epochs=epochs, verbose=0).history["loss"]
+    model.steps_per_execution = 1
+    return losses
+
+
 def pretrain_layers(stack, x, rate, epochs=2):
     """Train the hidden layers of `stack` one after the other as encoders, by gradient descent.
 
@@ -979,8 +989,7 @@ def pretrain_layers(stack, x, rate, epochs=2):
         decoder = layers.Dense(n, activation="sigmoid", kernel_initializer=small_weights())
         encoder = keras.Sequential([keras.Input((n,)), layer])
         autoencoder = keras.Sequential([keras.Input((n,)), layer, decoder])
-        autoencoder.compile(keras.optimizers.SGD(rate * n), "binary_crossentropy")  # of the mean
-        autoencoder.fit(h, h, batch_size=100, epochs=epochs, verbose=0)
+        descend(autoencoder, h, h, "binary_crossentropy", rate * n, 100, epochs)  # of the mean
         h = encoder.predict(h, batch_size=1000, verbose=0)
 
 
