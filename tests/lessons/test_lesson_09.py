@@ -281,12 +281,12 @@ def test_all_networks_of_the_comparison_train_equally_long():
 
 def test_an_intruder_among_the_training_pictures_is_its_own_nearest_neighbor():
     (x, y), validation, _ = load_mnist(flat=True)
-    data = (x[:3000], y[:3000]), validation, (x[:3000], y[:3000])  # the test pictures are the training pictures
+    data = (x[:600], y[:600]), validation, (x[:600], y[:600])  # the test pictures are the training pictures
     with (
         mock.patch.object(one_class, "load_mnist", return_value=data),
         mock.patch.object(one_class, "NEIGHBORS", (1, 20)),
     ):
-        found = one_class.measure_neighbors.__wrapped__(1, n_pictures=3000)
+        found = one_class.measure_neighbors.__wrapped__(1, n_pictures=600)
     assert list(found) == [0.0, *one_class.SHARES]
     for way in ("plain", "relative"):
         one, many = ([found[share][f"{k} neighbors, {way}"] for share in found] for k in (1, 20))
