@@ -227,6 +227,14 @@ def test_adjusted_strengths_are_the_best_that_are_not_negative(strokes, x):
         assert np.allclose(some, nnls(parts.T.astype("float64"), picture)[0], atol=1e-3)
 
 
+def test_a_part_that_would_have_to_be_subtracted_gets_no_strength(strokes):
+    strokes.n_adjust = 200
+    chosen = np.float32([[[1.0, 0.0], [0.8, 0.6]]])
+    x = np.float32([[1.0, -0.5]])  # the best strengths without the limit are 5/3 and −5/6
+    z = ops.convert_to_numpy(strokes.adjust(x, np.ones((1, 2), "float32"), chosen))
+    assert z.tolist() == [[pytest.approx(1, abs=1e-3), 0]]
+
+
 def test_adjusting_never_makes_the_drawing_worse(strokes, x):
     errors = []
     for strokes.n_adjust in (0, 1, 5, 20):
