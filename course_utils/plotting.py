@@ -25,6 +25,10 @@ SHORTEST_TEXT = 20
 IMAGE_FOLDERS = (PACKAGE_FOLDER / "images", PACKAGE_FOLDER.parent / "images")
 
 ON_TOP = "grid-area: 1 / 1; border: 0"  # of what has the same place in a grid
+# Zoomed out, because the explorer's four maps do not fit beside each other into the width of a cell.
+EXPLORER_FRAME = (
+    f'<iframe title="Latent space explorer" {{source}} style="{ON_TOP}; width: 100%; height: 100%; zoom: 75%"></iframe>'
+)
 
 # Wide enough for a slide, and never more.
 WIDTH, HEIGHT = 8.0, 4.2
@@ -107,9 +111,7 @@ def explorer(*, alt: str, caption: str | None = None) -> None:
     """
     _require_texts(alt, caption)
     page = html.escape(_image_file("explorer.html").read_text(encoding="utf-8"))
-    # Zoomed out, because its four maps do not fit beside each other into the width of a cell.
-    size = "width: 100%; height: 100%; zoom: 75%"
-    frame = f'<iframe title="Latent space explorer" srcdoc="{page}" style="{ON_TOP}; {size}"></iframe>'
+    frame = EXPLORER_FRAME.format(source=f'srcdoc="{page}"')
     picture = _picture_html("explorer.webp", "image/webp", alt, style=ON_TOP)
     text = f'<div class="explorer" style="display: grid; min-height: 50em">{picture}{frame}</div>'
     display({"text/html": text, "text/plain": f"[explorer: {alt}]"}, raw=True)

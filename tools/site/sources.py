@@ -8,13 +8,14 @@ from pathlib import Path
 import nbformat
 from nbformat import NotebookNode
 
+from course_utils.plotting import EXPLORER_FRAME
 from tools.author.stamp import project
 from tools.shared.notebook_files import ROOT, has_tag, read_notebook, replace_file
 from tools.site import api, glossary
 
 SLIDES_FOLDER = ROOT / "build" / "slides"
 EXPLORER = ROOT / "images" / "explorer.html"
-FRAME = '<iframe title="Latent space explorer" src="../explorer.html" loading="lazy"></iframe>'
+FRAME = EXPLORER_FRAME.format(source='src="../explorer.html" loading="lazy"')
 
 
 def gather(folder: Path, notebooks: list[Path]) -> None:
