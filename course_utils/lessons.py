@@ -304,17 +304,20 @@ class AnyGaussianNoise(Noise):
         return ops.clip(x + share * self.amount * noise, 0.0, 1.0)
 
 
-def build_conv_denoiser(noise):
-    """Convolutional denoiser of flat pictures `(n, 784)`; `noise` is a layer for `(n, 28, 28, 1)`."""
+def build_conv_denoiser(noise, skips=True):
+    """Convolutional denoiser of flat pictures `(n, 784)`; `noise` is a layer for `(n, 28, 28, 1)`.
+
+    `skips=False` leaves the two skip connections out.
+    """
     x = keras.Input((784,))
     x_noisy = noise(layers.Reshape((28, 28, 1))(x))
     half = layers.Conv2D(32, 5, strides=2, padding="same", activation="relu")(x_noisy)
     quarter = layers.Conv2D(48, 3, strides=2, padding="same", activation="relu")(half)
     code = layers.Dense(256, activation="relu")(layers.Flatten()(quarter))
     up = layers.Reshape((7, 7, 48))(layers.Dense(7 * 7 * 48, activation="relu")(code))
-    up = layers.Concatenate()([quarter, up])
+    up = layers.Concatenate()([quarter, up]) if skips else up
     up = layers.Conv2DTranspose(32, 4, strides=2, padding="same", activation="relu")(up)
-    up = layers.Concatenate()([half, up])
+    up = layers.Concatenate()([half, up]) if skips else up
     up = layers.Conv2DTranspose(1, 6, strides=2, padding="same", activation="sigmoid")(up)
     return keras.Model(x, layers.Flatten()(up))
 

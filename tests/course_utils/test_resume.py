@@ -165,6 +165,7 @@ def test_a_killed_training_goes_on_and_ends_as_undisturbed_ones_do(tmp_path, cap
 
 
 @pytest.mark.skipif(BACKEND != "tensorflow", reason="on the other backends Keras draws the order of the examples")
+@pytest.mark.slow
 def test_in_the_same_kernel_a_training_with_noise_goes_on_to_the_weights_of_an_undisturbed_one(x, path, capsys):
     def noisy():
         made = model()

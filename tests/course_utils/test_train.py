@@ -57,6 +57,7 @@ def changed(x, value):
 
 
 @pytest.mark.skipif(training.BACKEND != "tensorflow", reason="on the other backends Keras decides about compilation")
+@pytest.mark.slow
 def test_training_with_xla_learns_more_than_the_mean_image_and_returns_the_history(capsys):
     keras.utils.set_random_seed(0)
     (x_train, _), (x_val, _), _ = load_mnist(flat=True)

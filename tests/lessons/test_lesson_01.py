@@ -82,6 +82,7 @@ def test_a_tied_layer_without_its_activation_is_refused():
     assert "activation" in what_is_missing("01.tied", Linear)
 
 
+@pytest.mark.slow
 def test_the_ways_to_set_the_learning_rate_are_compared_on_equal_terms(monkeypatch):
     digits, models = np.random.default_rng(0).uniform(size=(300, 784)).astype("float32"), []
 

@@ -247,6 +247,7 @@ def test_rates_are_chosen_on_validation_digits(small_sweep):
     assert sweep.best_rates({"x": [1, 2, 3], "mean": {"a": [5, 4, 6], "b": [1, 2, 3]}}) == {"a": 2, "b": 1}
 
 
+@pytest.mark.slow
 def test_shifts_and_few_digits_are_scored_on_validation_digits(small_sweep):
     shifted = sweep._shift(4)
     assert set(shifted) == {f"{label}, {k} px" for label in ("PCA", "tiny") for k in range(5)}
@@ -261,10 +262,27 @@ def test_a_training_that_diverged_counts_as_the_worst():
     assert sweep._picture_errors({"diverged": model}, np.ones((2, 28, 28, 1), "float32")) == {"diverged": 1.0}
 
 
-@pytest.mark.parametrize("name", ["02.rates", "02.shift", "02.few_digits"])
+def test_the_wide_network_has_as_many_parameters_as_the_dense_one_and_is_scored_at_every_shift(
+    small_sweep, monkeypatch
+):
+    trained = []
+
+    def fit(networks, rates, x_train):
+        trained.append((*networks.values(), *rates.values(), len(x_train)))
+
+    monkeypatch.setattr(sweep, "_fit_code_128", fit)
+    assert set(sweep._wide(0.01)) == {f"convolutional, wide, {k} px" for k in range(5)}
+    ((network, rate, n_digits),) = trained
+    assert (rate, n_digits) == (0.01, 200)
+    dense = build_autoencoder([784, 128], code_activation="linear")[0]
+    assert network.count_params() == pytest.approx(dense.count_params(), rel=0.01)
+    assert network.count_params() == build_conv_autoencoder(channels=sweep.WIDE)[0].count_params()
+
+
+@pytest.mark.parametrize("name", ["02.rates", "02.shift", "02.wide", "02.few_digits"])
 def test_curves_have_several_seeds_and_the_same_length(name):
     planned = sweep.SWEEPS[name]
-    assert planned.seeds >= {"02.rates": 2, "02.shift": 5, "02.few_digits": 3}[name]
+    assert planned.seeds >= {"02.rates": 2, "02.shift": 5, "02.wide": 3, "02.few_digits": 3}[name]
     assert planned.settings["epochs"] == sweep.CODE_128["epochs"]
 
 

@@ -26,7 +26,7 @@ from course_utils.lessons import (
     wavelength,
 )
 from tests.processes import run_python
-from tools.author import train_judge
+from tools.author import sweep, train_judge
 
 KINDS = [GaussianNoise, AnyGaussianNoise, Masking, SaltAndPepper]
 
@@ -235,10 +235,50 @@ def test_convolutional_denoisers_give_pictures_of_the_same_size_and_see_noise_in
     assert not np.array_equal(keras.ops.convert_to_numpy(model(x, training=True)), x_hat)
 
 
+def joined_resolutions(model):
+    joined = [layer for layer in model.layers if isinstance(layer, keras.layers.Concatenate)]
+    return [tuple(layer.output.shape[1:]) for layer in joined]
+
+
+def test_the_small_denoiser_and_its_rival_differ_in_the_skip_connections_only():
+    with_skips, without = (build_conv_denoiser(GaussianNoise(0.5), skips) for skips in (True, False))
+    assert joined_resolutions(with_skips) == [(7, 7, 96), (14, 14, 64)]
+    assert joined_resolutions(without) == []
+    rest = [type(layer) for layer in with_skips.layers if not isinstance(layer, keras.layers.Concatenate)]
+    assert [type(layer) for layer in without.layers] == rest
+    assert 0.97 < without.count_params() / with_skips.count_params() < 1
+
+
+def test_skip_connections_are_measured_on_noisy_validation_digits_with_equal_trainings(monkeypatch):
+    trained = []
+
+    def train(model, x, targets, **training):
+        trained.append((joined_resolutions(model), len(x), x is targets, training))
+
+    class Untouchable:
+        def __iter__(self):
+            raise AssertionError("the sweep looks at the test digits")
+
+    digits = np.random.default_rng(0).uniform(size=(60, 784)).astype("float32")
+    monkeypatch.setattr(sweep, "train", train)
+    monkeypatch.setattr(sweep, "flat_digits", lambda: (digits[:50],))
+    monkeypatch.setattr(sweep, "load_mnist", lambda flat: (None, (digits[50:], None), Untouchable()))
+    results = sweep._skips(0.004)
+    assert set(results) == {f"{label}, noise {a}" for label in ("with skip connections", "without") for a in (0.5, 1.0)}
+    (skips, *equal), (none, *rival) = trained
+    assert (len(skips), len(none)) == (2, 0)
+    assert equal == rival
+    assert (equal[0], equal[1], equal[2]["learning_rate"], equal[2]["epochs"]) == (
+        50,
+        True,
+        0.004,
+        sweep.SKIPS["epochs"],
+    )
+
+
 def test_a_skip_connection_leads_across_at_each_upper_level_of_the_unet():
     model = build_unet(GaussianNoise(0.5))
-    joined = [layer for layer in model.layers if isinstance(layer, keras.layers.Concatenate)]
-    assert [tuple(layer.output.shape[1:]) for layer in joined] == [(14, 14, 144), (28, 28, 72)]
+    assert joined_resolutions(model) == [(14, 14, 144), (28, 28, 72)]
     assert model.count_params() < 350_000  # its file is part of the package
 
 
@@ -348,6 +388,7 @@ def test_the_judges_file_is_small_and_plain():
     assert {array.dtype for array in data.read_verified(path.name).values()} == {np.dtype("float32")}
 
 
+@pytest.mark.slow
 def test_the_training_of_the_judge_can_be_repeated(tmp_path, rng):
     x, y = rng.uniform(size=(256, 28, 28, 1)).astype("float32"), rng.integers(0, 10, 256)
     digests = {train_judge.write_weights(train_judge.train_judge(x, y, 1), tmp_path / f"{i}.npz") for i in range(2)}

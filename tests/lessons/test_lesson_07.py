@@ -358,6 +358,7 @@ def two_kinds(rng, n):
     return x.reshape(n, 784).astype("float32"), np.eye(2, dtype="float32")[kind]
 
 
+@pytest.mark.slow
 def test_training_makes_the_decoder_obey_the_label(rng):
     keras.utils.set_random_seed(0)
     cvae = ConditionalVAE(*build_writer_networks([32], 1, n_labels=2), beta=20.0)

@@ -72,6 +72,7 @@ def test_pretraining_changes_every_hidden_layer_and_not_the_last(digits):
     assert changes[2] == 0
 
 
+@pytest.mark.slow
 def test_pretraining_brings_the_codes_to_reconstruct(digits):
     """After it a linear map from the first layer's code reconstructs the pictures better than from random weights."""
     (x, _), _, _ = digits

@@ -279,6 +279,7 @@ def test_all_networks_of_the_comparison_train_equally_long():
     assert all(len(tried) == 3 for tried in settings["tried"].values())
 
 
+@pytest.mark.slow
 def test_an_intruder_among_the_training_pictures_is_its_own_nearest_neighbor():
     (x, y), validation, _ = load_mnist(flat=True)
     data = (x[:600], y[:600]), validation, (x[:600], y[:600])  # the test pictures are the training pictures

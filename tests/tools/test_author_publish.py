@@ -44,6 +44,7 @@ def git(folder, *arguments):
     output_of("git", "-c", "user.name=x", "-c", "user.email=x@example.org", *arguments, cwd=folder)
 
 
+@pytest.mark.slow
 def test_publish_writes_the_address_everywhere_and_again_for_another(course):
     for address in (ADDRESS, "https://github.com/someone-else/course"):
         done = course.python("-m", "tools.author.publish", address)

@@ -25,6 +25,9 @@ def calls(tmp_path, monkeypatch):
         sweep, "SWEEPS", {"98.double": sweep.Sweep(x=(1, 4), measure=measure, settings={"epochs": 3}, seeds=3)}
     )
     monkeypatch.setattr(sweep, "PROGRESS_FOLDER", tmp_path / "progress")
+    monkeypatch.setattr(
+        keras.utils, "clear_session", lambda: None
+    )  # there is no model, and looking for one takes a second
     for module in (sweep, pretrained):
         monkeypatch.setattr(module, "CURVE_FOLDER", tmp_path / "stored")
     return measured

@@ -52,6 +52,7 @@ def test_only_one_section_of_a_page_is_replaced(tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_pytest_is_run_in_the_folder_and_its_failures_are_named(tmp_path):
     good = "import os, pytest\ndef test_good():\n    assert os.environ['KERAS_BACKEND'] == 'some'\n"
     bad = "def test_bad():\n    assert 0\ndef test_skipped():\n    pytest.skip()\n"

@@ -24,9 +24,11 @@ from course_utils.data import load_mnist
 from course_utils.devices import setup
 from course_utils.evaluation import bce, fit_pca, judge_accuracy, load_judge, mse, psnr, reconstruct_pca
 from course_utils.lessons import (
+    AnyGaussianNoise,
     GaussianNoise,
     build_autoencoder,
     build_conv_autoencoder,
+    build_conv_denoiser,
     build_deep,
     codes_moved,
     moved_at_random,
@@ -97,6 +99,7 @@ def _of_this_seed(train_all: Callable[[int], dict], x: float) -> dict[str, float
 # Lesson 02: networks with codes of 128 numbers, from and to pictures `(28, 28, 1)`, trained as in the lesson.
 CODE_128 = {"code": 128, "epochs": 6, "batch_size": 64, "schedule": "warm-up and cosine"}
 CODE_128_RATES = (0.008, 0.016, 0.032, 0.064)
+WIDE = (64, 140)  # channels: 200,737 parameters, and the dense network has 201,616
 MOVED = 4  # pixels
 SHIFTS = range(MOVED + 1)
 PARTS = 10  # of a training on few digits: after each one the error is measured
@@ -152,6 +155,18 @@ def _shift(most: int) -> dict[str, float]:
     for pixels in SHIFTS:
         moved = shift_right(x_val, pixels)
         errors = {"PCA": _pca_error(x_train, moved), **_picture_errors(networks, moved)}
+        results |= {f"{label}, {pixels} px": error for label, error in errors.items()}
+    return results
+
+
+def _wide(rate: float) -> dict[str, float]:
+    """Validation MSE at every shift, of a convolutional network with about as many parameters as the dense one."""
+    (x_train, _), (x_val, _), _ = load_mnist()
+    networks = {"convolutional, wide": build_conv_autoencoder(channels=WIDE)[0]}
+    _fit_code_128(networks, dict.fromkeys(networks, rate), x_train)
+    results = {}
+    for pixels in SHIFTS:
+        errors = _picture_errors(networks, shift_right(x_val, pixels))
         results |= {f"{label}, {pixels} px": error for label, error in errors.items()}
     return results
 
@@ -244,6 +259,23 @@ def _code_and_task(seed: int) -> dict[int, dict[str, float]]:
     return results
 
 
+SKIPS = {"noise": 1.0, "epochs": 2, "batch_size": 64, "schedule": "warm-up and cosine", "scored": "validation PSNR"}
+
+
+def _skips(rate: float) -> dict[str, float]:
+    """PSNR on noisy validation digits of lesson 03's small convolutional denoiser, with its skip connections and without."""
+    (x_train,), (_, (x_val, _), _) = flat_digits(), load_mnist(flat=True)
+    training = {name: SKIPS[name] for name in ("epochs", "batch_size")}
+    results = {}
+    for label, skips in {"with skip connections": True, "without": False}.items():
+        model = build_conv_denoiser(AnyGaussianNoise(SKIPS["noise"]), skips)
+        train(model, x_train, x_train, loss="binary_crossentropy", learning_rate=rate, **training)
+        for amount in (0.5, 1.0):
+            x_noisy = noisy_copy(GaussianNoise(amount), x_val, seed=1)
+            results[f"{label}, noise {amount}"] = psnr(x_val, model.predict(x_noisy, batch_size=1000, verbose=0))
+    return results
+
+
 SWEEPS: dict[str, Sweep] = {
     "01.patience": Sweep(
         x=(1, 3, 10, 30), measure=_patience, settings={**PATIENCE, "highest rate of the cosine": HIGHEST}, seeds=3
@@ -251,6 +283,12 @@ SWEEPS: dict[str, Sweep] = {
     "01.code_size": Sweep(x=(2, 4, 8, 16, 32, 64), measure=_code_size, settings=CODE_SIZE, seeds=3),
     "02.rates": Sweep(x=CODE_128_RATES, measure=_rates, settings={**CODE_128, "scored": "validation MSE"}, seeds=3),
     "02.shift": Sweep(x=(0, MOVED), measure=_shift, settings={**CODE_128, "rates": "the best of 02.rates"}),
+    "02.wide": Sweep(
+        x=CODE_128_RATES[:3],
+        measure=_wide,
+        settings={**CODE_128, "channels": WIDE, "scored": "validation MSE"},
+        seeds=3,
+    ),
     "02.few_digits": Sweep(
         x=(100,),
         measure=_few_digits,
@@ -261,6 +299,7 @@ SWEEPS: dict[str, Sweep] = {
         measure=lambda size: _of_this_seed(_code_and_task, size),
         settings={**CODE_AND_TASK, "epochs": CODE_AND_TASK_EPOCHS},
     ),
+    "03.skips": Sweep(x=(0.002, 0.004, 0.008), measure=_skips, settings=SKIPS, seeds=3),
     "04.rates": Sweep(x=(1,), measure=sparse_grid.measure_rates, settings=sparse_grid.LIVE),
     "04.tradeoff": Sweep(x=(1,), measure=sparse_grid.measure_tradeoff, settings=sparse_grid.TRADEOFF),
     "04.overfit": Sweep(x=(1000,), measure=sparse_grid.measure_overfitting, settings=sparse_grid.OVERFIT, seeds=3),

@@ -80,8 +80,8 @@ def unit_tests(fault: Fault) -> str:
 
 
 def failing_test(tests: str, copy: WorkingCopy) -> str | None:
-    """The first of the quick tests in a file that fails in the copy, or `None`."""
-    options = ["-x", "--tb=no", "--no-header", "--disable-warnings", "-m", "not slow"]
+    """The first of the tests in a file that fails in the copy, or `None`."""
+    options = ["-x", "--tb=no", "--no-header", "--disable-warnings"]
     try:
         failed = run_pytest(copy.folder, *options, tests).failed
     except RuntimeError as error:
