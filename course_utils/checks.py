@@ -100,7 +100,14 @@ def _band(band: dict) -> str:
 
 
 def _mean(band: dict) -> str:
-    return f"{band['seeds']} seeds: {mean_and_std(band['mean'], band['std'])}"
+    mean = mean_and_std(band["mean"], band["std"])
+    if _only_rounding(band["mean"], band["std"]):
+        return f"{mean}, whatever the seed"  # from stored weights or curves, or without any randomness
+    return f"{band['seeds']} seeds: {mean}"
+
+
+def _only_rounding(mean: float, std: float) -> bool:
+    return std <= 1e-6 * abs(mean)
 
 
 def mean_and_std(mean: float, std: float, format_spec: str = "") -> str:
@@ -109,7 +116,7 @@ def mean_and_std(mean: float, std: float, format_spec: str = "") -> str:
     A deviation that these decimals do not show is left out.
     """
     if not format_spec:
-        if std <= 1e-6 * abs(mean):  # rounding errors
+        if _only_rounding(mean, std):
             return f"{mean:,.0f}" if abs(mean) >= 10_000 else f"{mean:.4g}"
         format_spec = f".{max(0, -math.floor(math.log10(float(f'{std:.0e}'))))}f"
     spread = format(std, format_spec)

@@ -67,6 +67,18 @@ def test_a_result_that_agrees_with_band_and_claim_is_right(claim, capsys):
     assert capsys.readouterr().out == "✓ BCE 0.092 (5 seeds: 0.0920 ± 0.0004)\n"
 
 
+@pytest.mark.parametrize("std", [0.0, 1e-8])
+def test_a_result_that_no_seed_changes_is_not_counted_by_seeds(std, monkeypatch, capsys):
+    band = {"low": 1.0, "high": 1.4, "mean": 1.202, "std": std, "seeds": 8}
+    monkeypatch.setattr(checks, "_reference", lambda: {"results": {"02.ratio": band}})
+    monkeypatch.setattr(checks, "_results", {})
+    checks.checkpoint("02.ratio", 1.202, if_not=CAUSE, above=1)
+    checks.results_table()
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[0] == "✓ ratio 1.202 (1.202, whatever the seed)"
+    assert printed[-1].split() == ["ratio", "1.202", "1.202,", "whatever", "the", "seed"]
+
+
 @pytest.mark.parametrize("claim", [{"above": 0.05}, {"below": 0.2}])
 def test_what_agrees_with_the_claim_must_still_lie_inside_the_band(claim, capsys):
     checks.checkpoint("01.bce", 0.1, if_not=CAUSE, **claim)

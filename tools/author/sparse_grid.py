@@ -33,17 +33,18 @@ LIVE_GRID = {
     "KL": (((0.05, 0.003),), LIVE_RATES["KL"]),
     "top-k": ((50,), LIVE_RATES["top-k"]),
 }
-GRID = {
+GRID = {  # each kind without any sparsity, too: strength 0, or all units kept
     "L1": ((0.0, 1e-4, 3e-4, 1e-3), (0.008, 0.016)),
-    "KL": (((0.05, 0.003),), (0.03,)),
-    "top-k": ((12, 25, 50), (0.02,)),
+    "KL": (((0.05, 0.0), (0.05, 0.001), (0.05, 0.003), (0.05, 0.01)), (0.03,)),
+    "top-k": ((12, 25, 50, N_CODE), (0.02,)),
 }
 FEW_DIGITS_GRID = {
     "L1": ((0.0, 3e-4), (0.008, 0.016)),
     "KL": (((0.05, 0.0), (0.05, 0.003)), (0.03,)),
     "top-k": ((25,), (0.02,)),
 }
-DENSE_RATE = 0.003
+DENSE_SIZES = [784, 384, 32]  # lesson 01's deep autoencoder
+DENSE_RATE = 0.004
 PROBE_RATE = 0.003
 PROBE_DECAYS = (1e-6, 1e-5, 1e-4, 1e-3)
 
@@ -59,6 +60,8 @@ TRADEOFF = {
         "units": N_CODE,
         "learning_rates": {"L1": [0.008, 0.016], "KL": [0.03], "top-k": [0.02]},
     },
+    "strengths": {kind: list(strengths) for kind, (strengths, _) in GRID.items()},
+    "dense": {"sizes": DENSE_SIZES, "learning_rate": DENSE_RATE},
     **{"probe_digits": 10_000, "probe_epochs": 4, "probe_batch_size": 100, "matched": MATCHED, "parts": N_PARTS},
 }
 OVERFIT = {
@@ -206,7 +209,7 @@ def train_codes(
     for kind, (strengths, rates) in grid.items():
         pairs = [(strength, rate) for strength in strengths for rate in rates]
         stacks.append(Codes(kind, *map(tuple, zip(*pairs, strict=True)), name=kind.replace("-", "_")))
-    dense, encoder, _ = build_autoencoder([784, 512, 256, 32])
+    dense, encoder, _ = build_autoencoder(DENSE_SIZES, code_activation="linear")
     add_bce = _AddReconstruction(name="dense")
     model = keras.Model(x, [*(stack(x) for stack in stacks), add_bce(x, dense(x))])
     multipliers = {weight.path: np.float32(DENSE_RATE) for weight in dense.trainable_weights}

@@ -130,7 +130,7 @@ def _picture_errors(networks: dict, x: np.ndarray) -> dict[str, float]:
 
 def _pca_error(x_train: np.ndarray, x: np.ndarray, n_components: int = 128) -> float:
     flat_train, flat = x_train.reshape(len(x_train), -1), x.reshape(len(x), -1)
-    return mse(flat, reconstruct_pca(fit_pca(flat_train, n_components), flat))
+    return mse(flat, np.clip(reconstruct_pca(fit_pca(flat_train, n_components), flat), 0, 1))
 
 
 def best_rates(curve: dict) -> dict[str, float]:
@@ -169,6 +169,15 @@ def _wide(rate: float) -> dict[str, float]:
         errors = _picture_errors(networks, shift_right(x_val, pixels))
         results |= {f"{label}, {pixels} px": error for label, error in errors.items()}
     return results
+
+
+def _long(epochs: int) -> dict[str, float]:
+    """Validation MSE of both networks at their best rates after so many epochs."""
+    (x_train, _), (x_val, _), _ = load_mnist()
+    networks = _code_128_networks()
+    with mock.patch.dict(CODE_128, epochs=epochs):
+        _fit_code_128(networks, best_rates(load_curve("02.rates")), x_train)
+    return _picture_errors(networks, x_val)
 
 
 def _few_digits(n: int) -> dict[str, float]:
@@ -287,6 +296,12 @@ SWEEPS: dict[str, Sweep] = {
         x=CODE_128_RATES[:3],
         measure=_wide,
         settings={**CODE_128, "channels": WIDE, "scored": "validation MSE"},
+        seeds=3,
+    ),
+    "02.long": Sweep(
+        x=(18,),
+        measure=_long,
+        settings={"code": 128, "batch_size": 64, "rates": "the best of 02.rates", "scored": "validation MSE"},
         seeds=3,
     ),
     "02.few_digits": Sweep(
