@@ -15,16 +15,42 @@ from course_utils import PACKAGE_FOLDER
 REFERENCE_FILE = PACKAGE_FOLDER / "reference.json"
 
 # How the words of a result's name are written.
-UNITS = {
+WORDS = {
     "bce": "BCE",
     "mse": "MSE",
     "psnr": "PSNR",
+    "nelbo": "−ELBO",
+    "auroc": "AUROC",
+    "frechet": "Fréchet distance",
     "db": "(dB)",
     "deg": "(degrees)",
+    "sd": "(standard deviations)",
+    "points": "(points)",
+    "4px": "at 4 pixels",
+    "ae": "AE",
+    "vae": "VAE",
+    "cvae": "conditional VAE",
     "pca": "PCA",
     "kl": "KL",
-    "nelbo": "−ELBO",
-    "ae": "AE",
+    "topk": "top-k",
+    "iwae": "IWAE",
+    "dense32": "dense, code of 32:",
+    "deep32": "deep, code of 32:",
+    "conv128": "convolutional, code of 128:",
+    "plain20": "plain, code of 20:",
+    "vae2": "VAE, 2 latents:",
+    "vae20": "VAE, 20 latents:",
+    "gauss05": "Gaussian 0.5:",
+    "gauss10": "Gaussian 1.0:",
+    "shift4": "shift by 4 pixels:",
+    "labels100": "100 labels:",
+    "conv": "convolutional",
+    "superres": "super-resolution",
+    "oneclass": "one class:",
+    "tsne": "t-SNE",
+    "jacobian": "Jacobian",
+    "glorot": "Glorot",
+    "px": "pixels",
 }
 
 # Results of this session by name, in the order in which they came: what `results_table` prints.
@@ -90,9 +116,9 @@ def checkpoint(name: str, value: float, if_not: str, above: float | None = None,
 
 
 def readable(name: str) -> str:
-    """A result's name as words: `"01.deep32.test_mse"` as "deep32 test MSE"."""
+    """A result's name as words: `"01.deep32.test_mse"` as "deep, code of 32: test MSE"."""
     words = re.split("[._]", name.partition(".")[2])
-    return " ".join(UNITS.get(word, word) for word in words)
+    return " ".join(WORDS.get(word, word) for word in words)
 
 
 def _band(band: dict) -> str:

@@ -155,8 +155,8 @@ def test_the_results_table_shows_each_result_beside_its_reference(capsys):
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("01.deep32.test_mse", "deep32 test MSE"),
-        ("03.gauss05.psnr_db", "gauss05 PSNR (dB)"),
+        ("01.deep32.test_mse", "deep, code of 32: test MSE"),
+        ("03.gauss05.psnr_db", "Gaussian 0.5: PSNR (dB)"),
         ("01.linear_ae.largest_angle_deg", "linear AE largest angle (degrees)"),
     ],
 )

@@ -256,6 +256,23 @@ def test_shifts_and_few_digits_are_scored_on_validation_digits(small_sweep):
     assert all(value > 0 for value in few.values())
 
 
+def test_a_longer_training_has_so_many_epochs_at_the_best_rate_and_changes_no_other(small_sweep, monkeypatch):
+    trained = []
+    monkeypatch.setattr(sweep, "train", lambda *arrays, **training: trained.append(training))
+    assert set(sweep._long(5)) == {"tiny"}
+    (training,) = trained
+    assert (training["epochs"], training["learning_rate"]) == (5, 0.2)
+    assert sweep.CODE_128["epochs"] == 2
+
+
+def test_pixels_of_pca_are_limited_like_those_of_the_networks():
+    x_train = np.round(np.random.default_rng(0).uniform(size=(50, 784)))
+    x = x_train[:5] + 0.5  # brighter than any picture, so PCA draws them brighter than white
+    drawn = evaluation.reconstruct_pca(evaluation.fit_pca(x_train, 20), x)
+    assert drawn.max() > 1
+    assert sweep._pca_error(x_train, x, 20) == pytest.approx(evaluation.mse(x, np.clip(drawn, 0, 1)))
+
+
 def test_a_training_that_diverged_counts_as_the_worst():
     model = keras.Sequential([keras.Input((28, 28, 1)), keras.layers.Conv2D(1, 1)])
     model.set_weights([np.full((1, 1, 1, 1), np.nan), np.zeros(1)])
