@@ -309,6 +309,11 @@ def test_the_best_rates_lie_inside_the_grid():
         assert min(curve["x"]) < rate < max(curve["x"]), label
 
 
+def test_the_best_rate_of_the_wide_network_lies_inside_its_grid():
+    errors = load_curve("02.wide")["mean"]["convolutional, wide, 0 px"]
+    assert min(errors) < min(errors[0], errors[-1])
+
+
 def test_pca_has_as_many_numbers_as_the_codes_of_its_rivals():
     cells = {cell.id: cell.source for cell in code_cells(read_notebook(lesson_path("02")))}
     x_train = np.random.default_rng(0).uniform(size=(300, 28, 28, 1))
