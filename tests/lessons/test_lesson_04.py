@@ -9,6 +9,7 @@ from course_utils.backend import keras
 from course_utils.exercises.registry import what_is_missing
 from course_utils.pretrained import load_curve
 from tools.author import pretrain, sparse_grid, sweep
+from tools.shared.notebook_files import code_cells, lesson_path, read_notebook
 
 ops = keras.ops
 
@@ -376,6 +377,25 @@ def test_long_comparisons_use_the_rates_that_did_best(grid):
             assert best in grid[kind][1]
     assert sweep.SWEEPS["04.rates"].seeds == sweep.SWEEPS["04.tradeoff"].seeds == 5
     assert sweep.SWEEPS["04.overfit"].seeds >= 3
+
+
+def test_every_kind_of_code_has_a_twin_without_any_restriction():
+    strengths = {kind: strengths for kind, (strengths, _) in sparse_grid.GRID.items()}
+    assert strengths["L1"][0] == 0
+    assert strengths["KL"][0][1] == 0
+    assert strengths["top-k"][-1] == sparse_grid.N_CODE
+    assert all(len(some) == 4 for some in strengths.values())
+
+
+def test_the_dense_rival_is_the_deep_network_of_lesson_01(monkeypatch):
+    monkeypatch.setattr(sparse_grid, "fit", lambda *arguments: None)
+    _, dense, encoder = sparse_grid.train_codes(np.zeros((2, 784), "float32"), {}, epochs=1, batch=2)
+    cells = {cell.id: cell.source for cell in code_cells(read_notebook(lesson_path("01")))}
+    namespace = {"build_autoencoder": lessons.build_autoencoder, "train": lambda *a, **k: None, "x_train": None}
+    exec(cells["train-deep"], namespace)
+    assert [w.shape for w in dense.weights] == [w.shape for w in namespace["deep"].weights]
+    assert encoder.layers[-1].activation is namespace["deep_encoder"].layers[-1].activation
+    assert namespace["deep_settings"]["learning_rate"] == sparse_grid.DENSE_RATE
 
 
 def test_stored_trainings_are_those_that_the_lesson_describes():
