@@ -181,6 +181,22 @@ def test_the_temperature_is_chosen_on_validation_digits():
     assert namespace["best_temperature"]("G") == 1.0
 
 
+def test_every_generator_writes_as_many_digits_at_the_temperature_that_was_chosen_for_it():
+    cells = {cell.id: cell.source for cell in code_cells(read_notebook(lesson_path("07")))}
+    names = [f"{kind}, {rule}" for kind in ("AE", "VAE") for rule in ("N(0, I)", "Gaussian", "mixture")]
+    chosen = {name: 0.5 + i for i, name in enumerate(names)}
+    written = []
+
+    def nothing(*arguments, **claims):
+        return None
+
+    namespace = {"generators": names, "best_temperature": chosen.get, "n": 3000, "yardstick": {"copier": None}}
+    namespace |= {"describe": lambda x: (9.0, 1.0, 0.5), "print_row": nothing, "checkpoint": nothing}
+    namespace["write"] = lambda *arguments: written.append(arguments)
+    exec(cells["table-live"], namespace)
+    assert written == [(name, 3000, chosen[name]) for name in names]
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 # The nearest picture
 # ---------------------------------------------------------------------------------------------------------------------
