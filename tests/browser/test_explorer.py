@@ -115,6 +115,7 @@ def test_it_runs_inside_a_notebook(open_page, tmp_path, monkeypatch):
     notebook = tmp_path / "notebook.html"
     notebook.write_text(f"<!DOCTYPE html><title>Notebook</title><main>{shown[0]}</main>", encoding="utf-8")
     tab = open_page(notebook, size=(1000, 900))
+    tab.locator("img").evaluate("(image) => image.decode()")  # before it is there the page below it moves
     outer, picture = tab.locator("iframe").bounding_box(), tab.locator("img").bounding_box()
     assert outer["width"] > 900
     assert outer["height"] >= max(600, picture["height"])
@@ -124,7 +125,7 @@ def test_it_runs_inside_a_notebook(open_page, tmp_path, monkeypatch):
     zoom = outer["width"] / page_in_frame.evaluate("innerWidth")
     box = page_in_frame.evaluate("document.querySelectorAll('#digits label')[17].getBoundingClientRect().toJSON()")
     tab.mouse.click(outer["x"] + zoom * (box["x"] + 9), outer["y"] + zoom * (box["y"] + 9))
-    assert page_in_frame.evaluate("byId('wanted').value") == "7"
+    page_in_frame.wait_for_function("byId('wanted').value == '7'")
 
 
 def test_codes_and_pictures_are_those_of_keras(explorer, open_page, test_digits):
