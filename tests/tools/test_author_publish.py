@@ -162,7 +162,7 @@ def test_published_lesson_01_runs_in_an_environment_like_colabs(course, tmp_path
     found_here = {"GIT_CONFIG_COUNT": "1", "GIT_CONFIG_KEY_0": key, "GIT_CONFIG_VALUE_0": ADDRESS}
     variables = environment(**found_here, COURSE_STRICT="1", MPLBACKEND="agg", PYTHONPATH="")
     said = output_of(colab / "bin" / "python", "-c", LIKE_COLAB, cwd=tmp_path / "content", env=variables)
-    assert "✓ dense32 " in said
+    assert "✓ dense, code of 32: " in said
     assert said.splitlines()[-1].startswith(str(site_packages))
     (added,) = set(output_of(*uv, "pip", "freeze", "--python", colab).splitlines()) ^ set(packages_before)
     assert added.startswith(("course-utils @ git+", "course_utils @ git+"))
