@@ -71,7 +71,6 @@ def test_a_result_that_agrees_with_band_and_claim_is_right(claim, capsys):
 def test_a_result_that_no_seed_changes_is_not_counted_by_seeds(std, monkeypatch, capsys):
     band = {"low": 1.0, "high": 1.4, "mean": 1.202, "std": std, "seeds": 8}
     monkeypatch.setattr(checks, "_reference", lambda: {"results": {"02.ratio": band}})
-    monkeypatch.setattr(checks, "_results", {})
     checks.checkpoint("02.ratio", 1.202, if_not=CAUSE, above=1)
     checks.results_table()
     printed = capsys.readouterr().out.splitlines()

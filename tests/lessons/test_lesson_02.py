@@ -20,7 +20,7 @@ from course_utils.lessons import (
 from course_utils.pretrained import load_curve
 from tools.author import sweep
 from tools.author.pretrain import RECIPES
-from tools.shared.notebook_files import code_cells, lesson_path, read_notebook
+from tools.shared.notebook_files import cell_sources
 
 UPSAMPLINGS = ("transposed", "resize")
 
@@ -315,7 +315,7 @@ def test_the_best_rate_of_the_wide_network_lies_inside_its_grid():
 
 
 def test_pca_has_as_many_numbers_as_the_codes_of_its_rivals():
-    cells = {cell.id: cell.source for cell in code_cells(read_notebook(lesson_path("02")))}
+    cells = cell_sources("02")
     x_train = np.random.default_rng(0).uniform(size=(300, 28, 28, 1))
     namespace = {"evaluation": evaluation, "x_train": x_train}
     exec(cells["reconstruct"], namespace)

@@ -9,7 +9,7 @@ from course_utils.backend import keras
 from course_utils.exercises.registry import what_is_missing
 from course_utils.pretrained import load_curve
 from tools.author import pretrain, sparse_grid, sweep
-from tools.shared.notebook_files import code_cells, lesson_path, read_notebook
+from tools.shared.notebook_files import cell_sources
 
 ops = keras.ops
 
@@ -390,7 +390,7 @@ def test_every_kind_of_code_has_a_twin_without_any_restriction():
 def test_the_dense_rival_is_the_deep_network_of_lesson_01(monkeypatch):
     monkeypatch.setattr(sparse_grid, "fit", lambda *arguments: None)
     _, dense, encoder = sparse_grid.train_codes(np.zeros((2, 784), "float32"), {}, epochs=1, batch=2)
-    cells = {cell.id: cell.source for cell in code_cells(read_notebook(lesson_path("01")))}
+    cells = cell_sources("01")
     namespace = {"build_autoencoder": lessons.build_autoencoder, "train": lambda *a, **k: None, "x_train": None}
     exec(cells["train-deep"], namespace)
     assert [w.shape for w in dense.weights] == [w.shape for w in namespace["deep"].weights]

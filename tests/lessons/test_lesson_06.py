@@ -18,7 +18,7 @@ from course_utils.lessons import (
 )
 from tools.author import stacked_vaes
 from tools.author.stacked_vaes import Kind, StackedVAEs, autoencoder, measure_stack, train_stack
-from tools.shared.notebook_files import code_cells, lesson_path, read_notebook
+from tools.shared.notebook_files import cell_sources
 
 PIXELS, LATENTS = 12, 3
 
@@ -414,7 +414,7 @@ def test_only_the_autoencoder_of_a_stack_is_free_of_noise(stack, x):
 
 
 def test_the_mixture_of_the_rival_sees_as_many_codes_as_that_of_the_vae():
-    cells = {cell.id: cell.source for cell in code_cells(read_notebook(lesson_path("06")))}
+    cells = cell_sources("06")
     rng, seen = np.random.default_rng(0), []
 
     class Encoder:

@@ -25,7 +25,7 @@ from course_utils.lessons import (
 )
 from course_utils.training import train
 from tests.processes import run_python
-from tools.shared.notebook_files import code_cells, lesson_path, read_notebook
+from tools.shared.notebook_files import cell_sources
 
 
 @pytest.fixture
@@ -169,7 +169,7 @@ def test_one_component_is_a_normal_distribution(rng):
 
 
 def test_the_temperature_is_chosen_on_validation_digits():
-    cells = {cell.id: cell.source for cell in code_cells(read_notebook(lesson_path("07")))}
+    cells = cell_sources("07")
     lines = {
         "G: validation Fréchet": [3.0, 1.0, 2.0],
         "G: Fréchet": [3.0, 2.0, 1.0],
@@ -182,7 +182,7 @@ def test_the_temperature_is_chosen_on_validation_digits():
 
 
 def test_every_generator_writes_as_many_digits_at_the_temperature_that_was_chosen_for_it():
-    cells = {cell.id: cell.source for cell in code_cells(read_notebook(lesson_path("07")))}
+    cells = cell_sources("07")
     names = [f"{kind}, {rule}" for kind in ("AE", "VAE") for rule in ("N(0, I)", "Gaussian", "mixture")]
     chosen = {name: 0.5 + i for i, name in enumerate(names)}
     written = []

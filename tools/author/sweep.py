@@ -115,8 +115,8 @@ def _code_128_networks() -> dict[str, keras.Model]:
     }
 
 
-def _fit_code_128(networks: dict, rates: dict, x_train: np.ndarray) -> None:
-    training = {name: CODE_128[name] for name in ("epochs", "batch_size")}
+def _fit_code_128(networks: dict, rates: dict, x_train: np.ndarray, epochs: int | None = None) -> None:
+    training = {"epochs": epochs or CODE_128["epochs"], "batch_size": CODE_128["batch_size"]}
     for label, network in networks.items():
         with contextlib.suppress(TrainingError):  # it diverged, and its error will say so
             train(network, x_train, x_train, loss="binary_crossentropy", learning_rate=rates[label], **training)
@@ -131,6 +131,12 @@ def _picture_errors(networks: dict, x: np.ndarray) -> dict[str, float]:
 def _pca_error(x_train: np.ndarray, x: np.ndarray, n_components: int = 128) -> float:
     flat_train, flat = x_train.reshape(len(x_train), -1), x.reshape(len(x), -1)
     return mse(flat, np.clip(reconstruct_pca(fit_pca(flat_train, n_components), flat), 0, 1))
+
+
+def _at_every_shift(errors_of: Callable[[np.ndarray], dict[str, float]], x: np.ndarray) -> dict[str, float]:
+    """The errors of `x`, moved to the right by each of `SHIFTS`; the pixels become part of the label."""
+    found = {pixels: errors_of(shift_right(x, pixels)) for pixels in SHIFTS}
+    return {f"{label}, {pixels} px": error for pixels, errors in found.items() for label, error in errors.items()}
 
 
 def best_rates(curve: dict) -> dict[str, float]:
@@ -151,12 +157,7 @@ def _shift(most: int) -> dict[str, float]:
     x_train = moved_at_random(x_train, most, np.random.default_rng(np.random.randint(2**31)))  # noqa: NPY002
     networks = _code_128_networks()
     _fit_code_128(networks, best_rates(load_curve("02.rates")), x_train)
-    results = {}
-    for pixels in SHIFTS:
-        moved = shift_right(x_val, pixels)
-        errors = {"PCA": _pca_error(x_train, moved), **_picture_errors(networks, moved)}
-        results |= {f"{label}, {pixels} px": error for label, error in errors.items()}
-    return results
+    return _at_every_shift(lambda moved: {"PCA": _pca_error(x_train, moved), **_picture_errors(networks, moved)}, x_val)
 
 
 def _wide(rate: float) -> dict[str, float]:
@@ -164,19 +165,14 @@ def _wide(rate: float) -> dict[str, float]:
     (x_train, _), (x_val, _), _ = load_mnist()
     networks = {"convolutional, wide": build_conv_autoencoder(channels=WIDE)[0]}
     _fit_code_128(networks, dict.fromkeys(networks, rate), x_train)
-    results = {}
-    for pixels in SHIFTS:
-        errors = _picture_errors(networks, shift_right(x_val, pixels))
-        results |= {f"{label}, {pixels} px": error for label, error in errors.items()}
-    return results
+    return _at_every_shift(lambda moved: _picture_errors(networks, moved), x_val)
 
 
 def _long(epochs: int) -> dict[str, float]:
     """Validation MSE of both networks at their best rates after so many epochs."""
     (x_train, _), (x_val, _), _ = load_mnist()
     networks = _code_128_networks()
-    with mock.patch.dict(CODE_128, epochs=epochs):
-        _fit_code_128(networks, best_rates(load_curve("02.rates")), x_train)
+    _fit_code_128(networks, best_rates(load_curve("02.rates")), x_train, epochs)
     return _picture_errors(networks, x_val)
 
 

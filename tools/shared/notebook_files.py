@@ -45,6 +45,11 @@ def code_cells(notebook: NotebookNode) -> list[NotebookNode]:
     return [cell for cell in notebook.cells if cell.cell_type == "code"]
 
 
+def cell_sources(lesson: str) -> dict[str, str]:
+    """The code of a lesson by the names of its cells."""
+    return {cell.id: cell.source for cell in code_cells(read_notebook(lesson_path(lesson)))}
+
+
 def read_notebook(path: Path) -> NotebookNode:
     return nbformat.read(path, as_version=4)
 
