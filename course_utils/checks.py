@@ -1,7 +1,7 @@
 """`checkpoint` compares a result with what was measured before.
 
 The bands stand in `reference.json`, which `make reference` writes: for each named result the mean and the spread over
-runs with different seeds, and the interval in which one further run falls with a probability of 99.99 %.
+runs with different seeds, and the interval in which one further run falls with a probability of 99.99%.
 """
 
 import functools

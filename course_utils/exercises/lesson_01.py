@@ -17,7 +17,7 @@ SHIFT_IN_PIXELS = 52
     "01.predict_shift",
     hints=(
         "to the network, a moved digit is simply a picture with different pixels.",
-        f"in pixels the shift is about {SHIFT_IN_PIXELS} % of the way to another digit; the code moves a little less than that.",
+        f"in pixels the shift is about {SHIFT_IN_PIXELS}% of the way to another digit; the code moves a little less than that.",
     ),
 )
 def _predict_shift(prediction) -> None:
@@ -25,12 +25,12 @@ def _predict_shift(prediction) -> None:
     require(isinstance(prediction, (int, float)) and 0 <= prediction <= 100, "expected a percentage, 0 to 100.")
     require(
         prediction == 0 or prediction >= 1,
-        f"expected a percentage, such as 7 for 7 %; {prediction} looks like a fraction.",
+        f"expected a percentage, such as 7 for 7%; {prediction} looks like a fraction.",
     )
     # The same words for too low and too high, so that nobody can find the value by bisection.
     require(
         low <= prediction <= high,
-        f"{prediction} % is far from the measured value. Run the cell below, compare, and find out where the difference comes from.",
+        f"{prediction}% is far from the measured value. Run the cell below, compare, and find out where the difference comes from.",
     )
 
 

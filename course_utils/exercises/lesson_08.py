@@ -19,11 +19,11 @@ def _predict_ten_labels(prediction) -> None:
     )
     require(
         prediction < 30,
-        f"{prediction} % would be near the truth if labels did not travel; but one label can name a whole group.",
+        f"{prediction}% would be near the truth if labels did not travel; but one label can name a whole group.",
     )
     require(
         prediction > 6,
-        f"{prediction} % is about what a hundred labels reach; a single label per digit names the wrong group now and then.",
+        f"{prediction}% is about what a hundred labels reach; a single label per digit names the wrong group now and then.",
     )
 
 

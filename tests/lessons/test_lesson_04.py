@@ -375,8 +375,24 @@ def test_long_comparisons_use_the_rates_that_did_best(grid):
         for code in sparse_grid.names_of(sparse_grid.Codes(kind, strengths, rates)):
             best = min(rates, key=lambda rate: losses[f"{code} at {rate:g}: loss"])
             assert best in grid[kind][1]
-    assert sweep.SWEEPS["04.rates"].seeds == sweep.SWEEPS["04.tradeoff"].seeds == 5
-    assert sweep.SWEEPS["04.overfit"].seeds >= 3
+    assert {sweep.SWEEPS[name].seeds for name in ("04.rates", "04.tradeoff", "04.overfit")} == {5}
+    assert sweep.SWEEPS["04.rho"].seeds >= 3
+
+
+def test_smaller_means_are_tried_with_the_rest_as_in_the_lesson_and_scored_on_validation_digits(monkeypatch):
+    monkeypatch.setattr(sparse_grid, "N_CODE", 8)
+    monkeypatch.setattr(sparse_grid, "fit", lambda *arguments: None)
+    strengths, rates = sparse_grid.RHO_GRID["KL"]
+    assert all(rho < 0.05 and beta == 0.003 for rho, beta in strengths)
+    assert set(sparse_grid.GRID["KL"][1]) < set(rates)
+    x = np.random.default_rng(0).uniform(size=(6, 784)).astype("float32")
+    unlike = np.zeros((6, 784), "float32"), None
+    measured = [
+        sparse_grid.measure_rho(1, data=(unlike, (x_val, None), unlike), batch=2) for x_val in (x, np.zeros_like(x))
+    ]
+    names = {f"KL {rho:g} 0.003" for rho, _ in strengths}
+    assert {label.partition(":")[0] for label in measured[0]} == names
+    assert all(measured[0][f"{name}: MSE"] != measured[1][f"{name}: MSE"] for name in names)
 
 
 def test_every_kind_of_code_has_a_twin_without_any_restriction():

@@ -1,5 +1,6 @@
 """`make faults`: every fault fits the course as it is, and what finds nothing is not taken for a check."""
 
+import time
 from types import SimpleNamespace
 
 import pytest
@@ -30,3 +31,15 @@ def test_a_fault_is_caught_by_what_fails_and_by_nothing_else(monkeypatch, tmp_pa
     for failed, check in ((["tests.test_data::test_x[1]"], "unit test `test_x`"), ([], None)):
         monkeypatch.setattr(faults, "run_pytest", lambda *arguments, failed=failed: SimpleNamespace(failed=failed))
         assert faults.caught_by(fault, copy) == check
+
+
+def test_every_fault_has_its_row_in_order_and_no_copy_serves_two_at_once():
+    def in_copy(item, copy):
+        assert not copy.is_used
+        copy.is_used = True
+        time.sleep(0.01 * (3 - item))
+        copy.is_used = False
+        return item
+
+    copies = [SimpleNamespace(is_used=False) for _ in range(2)]
+    assert list(faults.in_turn(in_copy, [0, 1, 2, 3], copies)) == [0, 1, 2, 3]

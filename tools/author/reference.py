@@ -9,7 +9,7 @@ Each lesson runs once per seed in a fresh kernel. What a run gave is kept in `.r
 goes on where it stopped, and a lesson is measured again only when something changed that can change a result. The file
 keeps a fingerprint of that code for each lesson, and `make test` fails when it no longer fits. With `--same-as` a lesson
 runs once as it was in another commit and once as it is, on this machine and with the same seed; if all results agree to
-the last digit, its bands hold for the present code.
+the last digit, its bands hold for the present code. A result that no seed changes may differ: its band is renewed.
 """
 
 import argparse
@@ -72,12 +72,12 @@ class MeasurementError(RuntimeError):
 
 
 def band(values: list[float], name: str = "") -> dict:
-    """Mean, spread and the interval in which one further run falls with a probability of 99.99 %.
+    """Mean, spread and the interval in which one further run falls with a probability of 99.99%.
 
     It is Student's prediction interval, mean ± t·s·√(1 + 1/n), which is wide when the seeds are few. Eight runs on one
     machine say nothing about other machines if the result does not depend on the seed, because it comes from stored weights
     or curves: rounding differs between processors, and may flip the class of a picture that is on the edge. Such a result
-    may differ by 2 %. The interval is cut off where the result `name` cannot be: a share above 1, an error below 0.
+    may differ by 2%. The interval is cut off where the result `name` cannot be: a share above 1, an error below 0.
 
     Raises:
         MeasurementError: fewer than eight values, or one that is not finite.
@@ -192,17 +192,27 @@ def updated(reference: dict, lesson: str, runs: list[dict], code: str) -> dict:
 def confirmed(reference: dict, lesson: str, before: dict, after: dict, seconds: float, code: str) -> dict:
     """`reference` with fingerprint and seconds of a lesson renewed, whose results `before` and `after` a change are the same.
 
+    A result that was the same for all seeds, because it comes from stored weights or curves, may have changed with
+    them. One run tells it, so its band is renewed.
+
     Raises:
-        MeasurementError: a result differs, or there is another set of them.
+        MeasurementError: a result that depends on the seed differs, or there is another set of results.
     """
-    differing = sorted(name for name in {*before, *after} if before.get(name) != after.get(name))
+    changed = sorted(name for name in {*before, *after} if before.get(name) != after.get(name))
+    bands = reference["results"]
+    differing = [name for name in changed if name not in bands or not _is_same_for_all_seeds(bands[name])]
     if differing:
         described = "; ".join(f"{name}: {before.get(name)} and {after.get(name)}" for name in differing)
         raise MeasurementError(f"results differ, so the bands have to be measured again ({described}).")
     if set(after) != {name for name in reference["results"] if name.startswith(f"{lesson}.")}:
         raise MeasurementError("the lesson has other results than the bands, so these have to be measured.")
     entry = {**reference["lessons"][lesson], "seconds": round(seconds, 1), "fingerprint": code}
-    return {**reference, "lessons": {**reference["lessons"], lesson: entry}}
+    renewed = {name: band([after[name]] * bands[name]["seeds"], name) for name in changed}
+    return {"lessons": {**reference["lessons"], lesson: entry}, "results": {**bands, **renewed}}
+
+
+def _is_same_for_all_seeds(entry: dict) -> bool:
+    return entry["std"] <= SAME * abs(entry["mean"])
 
 
 def results_at(lesson: str, folder: Path) -> tuple[dict[str, float], float]:
@@ -227,7 +237,7 @@ def confirm(lessons: list[str], revision: str) -> None:
                 (before, _), (after, seconds) = results_at(lesson, other), results_at(lesson, ROOT)
                 reference = json.loads(REFERENCE_FILE.read_text(encoding="utf-8"))
                 write(confirmed(reference, lesson, before, after, seconds, fingerprint(lesson_path(lesson))))
-                print(f"lesson {lesson}: {len(after)} results are the same as in {revision}", flush=True)
+                print(f"lesson {lesson}: the bands hold for the present code", flush=True)
         finally:
             subprocess.run(["git", "worktree", "remove", "--force", other], cwd=ROOT, check=True)
 

@@ -38,6 +38,7 @@ GRID = {  # each kind without any sparsity, too: strength 0, or all units kept
     "KL": (((0.05, 0.0), (0.05, 0.001), (0.05, 0.003), (0.05, 0.01)), (0.03,)),
     "top-k": ((12, 25, 50, N_CODE), (0.02,)),
 }
+RHO_GRID = {"KL": (((0.005, 0.003), (0.01, 0.003), (0.02, 0.003)), (0.015, 0.03))}
 FEW_DIGITS_GRID = {
     "L1": ((0.0, 3e-4), (0.008, 0.016)),
     "KL": (((0.05, 0.0), (0.05, 0.003)), (0.03,)),
@@ -63,6 +64,11 @@ TRADEOFF = {
     "strengths": {kind: list(strengths) for kind, (strengths, _) in GRID.items()},
     "dense": {"sizes": DENSE_SIZES, "learning_rate": DENSE_RATE},
     **{"probe_digits": 10_000, "probe_epochs": 4, "probe_batch_size": 100, "matched": MATCHED, "parts": N_PARTS},
+}
+RHO = {
+    **{key: TRADEOFF[key] for key in ("digits", "batch_size", "units")},
+    "learning_rates": list(RHO_GRID["KL"][1]),
+    "strengths": list(RHO_GRID["KL"][0]),
 }
 OVERFIT = {
     "steps": 1000,
@@ -342,6 +348,26 @@ class ProbeModel(keras.Model):
         ]  # fmt: skip
 
 
+def code_facts(stack: Codes, x_val: np.ndarray) -> dict[str, float]:
+    """Error, active and dead units, mean activation and learning rate of each model, on the validation digits."""
+    z, x_hat = _numpy(stack.encode(x_val)), _numpy(stack.decode(stack.encode(x_val)))
+    results = {}
+    for i, name in enumerate(names_of(stack)):
+        facts = describe_code(z[i])
+        results[f"{name}: MSE"] = np.mean(np.square(x_val - x_hat[i]), dtype="float64")
+        results[f"{name}: active"] = facts["active"] * N_CODE
+        results[f"{name}: dead"] = facts["dead"]
+        results[f"{name}: mean"] = facts["mean"]
+        results[f"{name}: rate"] = stack.rates[i]
+    return results
+
+
+def measure_rho(epochs: int, *, grid: dict = RHO_GRID, data=None, batch: int = RHO["batch_size"]) -> dict[str, float]:
+    """Error, active and dead units of KL codes whose mean activation is to be smaller than the lesson's."""
+    (x_train, _), (x_val, _), _ = data or load_mnist(flat=True)
+    return code_facts(best_rates(train_codes(x_train, grid, epochs, batch)[0][0], x_val), x_val)
+
+
 def measure_tradeoff(
     epochs: int,
     *,
@@ -358,14 +384,7 @@ def measure_tradeoff(
     x_hat = dense_model.predict(x_val, batch_size=1000, verbose=0)
     results = {"dense 32: MSE": np.mean(np.square(x_val - x_hat), dtype="float64")}
     for stack in best:
-        z, x_hat = _numpy(stack.encode(x_val)), _numpy(stack.decode(stack.encode(x_val)))
-        for i, name in enumerate(names_of(stack)):
-            facts = describe_code(z[i])
-            results[f"{name}: MSE"] = np.mean(np.square(x_val - x_hat[i]), dtype="float64")
-            results[f"{name}: active"] = facts["active"] * N_CODE
-            results[f"{name}: dead"] = facts["dead"]
-            results[f"{name}: mean"] = facts["mean"]
-            results[f"{name}: rate"] = stack.rates[i]
+        results |= code_facts(stack, x_val)
     untrained = [Codes("L1", (0.0,), (1.0,)), Codes("top-k", (25, 100), (1.0, 1.0))]
     for stack in untrained:
         stack.build((None, 784))

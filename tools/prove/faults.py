@@ -1,18 +1,21 @@
 """Plant known faults in a copy of the course, one at a time, and see which check finds each: `make faults`.
 
-    python -m tools.prove.faults                          # all faults; half an hour or more
+    python -m tools.prove.faults                          # all faults; an hour or more
     python -m tools.prove.faults --only 04/ resumption    # those with such a text in name or place; writes nothing
 
 The faults stand in `faults.toml`. First the unit tests of the place run; if they pass, the lesson, with its checkpoints in
-strict mode. The table goes to `reports/FAULTS.md`.
+strict mode. Two copies work side by side. The table goes to `reports/FAULTS.md`.
 """
 
 import argparse
 import sys
 import tempfile
 import tomllib
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from queue import SimpleQueue
 
 from tools.shared.notebook_files import REPORTS_FOLDER, lesson_path, notebook_text, read_notebook, replace_file
 from tools.shared.notebook_runs import CellFailed, run_notebook
@@ -22,6 +25,7 @@ from tools.shared.working_copy import WorkingCopy
 
 PAGE = REPORTS_FOLDER / "FAULTS.md"
 FAULTS_FILE = Path(__file__).with_suffix(".toml")
+N_COPIES = 2  # a test uses one core most of the time
 
 
 @dataclass(frozen=True)
@@ -104,24 +108,44 @@ def caught_by(fault: Fault, copy: WorkingCopy) -> str | None:
     return None
 
 
+def in_turn(task: Callable, items: list, copies: list[WorkingCopy]) -> Iterator:
+    """`task(item, copy)` for each item, in order; each copy takes the next item as soon as it is free."""
+    free = SimpleQueue()
+    for copy in copies:
+        free.put(copy)
+
+    def in_a_free_copy(item):
+        copy = free.get()
+        try:
+            return task(item, copy)
+        finally:
+            free.put(copy)
+
+    with ThreadPoolExecutor(len(copies)) as pool:
+        yield from pool.map(in_a_free_copy, items)
+
+
+def plant(fault: Fault, copy: WorkingCopy) -> list[str]:
+    """Plant the fault in the copy, and return its row of the table."""
+    copy.restore()
+    replace_file(*planted(fault, copy.folder))
+    copy.python("-m", "tools.author.export_lessons").check_returncode()
+    row = [fault.place, fault.name, caught_by(fault, copy) or "**not caught**"]
+    print(*row, sep=" | ", flush=True)
+    return row
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", nargs="+", metavar="TEXT", help="faults with one of these texts in name or place")
     only = parser.parse_args().only
     faults = [f for f in all_faults() if only is None or any(text in f.name + f.place for text in only)]
-    rows = []
     with tempfile.TemporaryDirectory() as folder:
-        copy = WorkingCopy(Path(folder).resolve())
-        for tests in dict.fromkeys(unit_tests(fault) for fault in faults):
-            if failing := failing_test(tests, copy):
-                sys.exit(f"{failing} fails without any fault, so it can show nothing; repair it first.")
-        for fault in faults:
-            copy.restore()
-            replace_file(*planted(fault, copy.folder))
-            copy.python("-m", "tools.author.export_lessons").check_returncode()
-            check = caught_by(fault, copy)
-            rows.append([fault.place, fault.name, check or "**not caught**"])
-            print(*rows[-1], sep=" | ", flush=True)
+        copies = [WorkingCopy(Path(folder).resolve() / str(number)) for number in range(N_COPIES)]
+        failing = in_turn(failing_test, list(dict.fromkeys(map(unit_tests, faults))), copies)
+        if first := next(filter(None, failing), None):
+            sys.exit(f"{first} fails without any fault, so it can show nothing; repair it first.")
+        rows = list(in_turn(plant, faults, copies))
     n_caught = sum(not row[-1].startswith("**") for row in rows)
     count = f"{n_caught} of {len(rows)} were caught"
     print(count)
