@@ -256,6 +256,16 @@ def test_shifts_and_few_digits_are_scored_on_validation_digits(small_sweep):
     assert all(value > 0 for value in few.values())
 
 
+def test_with_few_digits_every_rival_is_scored_on_the_same_digits(small_sweep, monkeypatch):
+    scored = []
+    monkeypatch.setattr(sweep, "_pca_error", lambda x_train, x, n: scored.append(x) or 1.0)
+    monkeypatch.setattr(sweep, "_picture_errors", lambda networks, x: scored.append(x) or {"tiny": 1.0})
+    monkeypatch.setitem(sweep.FEW_DIGITS, "scored on", 30)
+    sweep._few_digits(100)
+    assert len(scored) == 1 + sweep.PARTS
+    assert all(np.array_equal(x, small_sweep[1][0][:30]) for x in scored)
+
+
 def test_a_longer_training_has_so_many_epochs_at_the_best_rate_and_changes_no_other(small_sweep, monkeypatch):
     trained = []
     monkeypatch.setattr(sweep, "train", lambda *arrays, **training: trained.append(training))

@@ -27,6 +27,7 @@ from course_utils.lessons import (
 )
 from tests.processes import run_python
 from tools.author import sweep, train_judge
+from tools.shared.notebook_files import cell_sources
 
 KINDS = [GaussianNoise, AnyGaussianNoise, Masking, SaltAndPepper]
 
@@ -427,3 +428,21 @@ def test_the_likelihood_of_a_clipped_pixel_is_a_probability_and_of_any_other_a_d
     np.testing.assert_allclose(found - found[:, :1], by_hand - by_hand[:, :1], atol=1e-3)  # up to a constant
     expected = np.exp(by_hand) / np.exp(by_hand).sum(axis=1, keepdims=True)
     np.testing.assert_allclose(posterior(x_noisy.astype("float32"), x.astype("float32"), sigma), expected, atol=1e-3)
+
+
+def test_filters_are_corrected_by_a_line_and_their_width_is_the_best(rng):
+    x = rng.uniform(size=(40, 784))
+    namespace = {"np": np, "x_check": x, "noisy_check": {"dim": 0.5 * x + 0.2}}
+    exec(cell_sources("03")["filters"], namespace)
+    with_too_much = {1: 0.0, 2: 0.1, 3: 0.3}  # width → what the filter adds to every other pixel
+
+    def apply(some, width):
+        return some + with_too_much[width] * (np.arange(784) % 2)
+
+    restored = namespace["with_line"](apply, 1, "dim")(0.5 * x + 0.2)
+    assert np.allclose(restored, x, atol=1e-6)
+    assert restored.dtype == "float32"
+    assert namespace["with_line"](apply, 1, "dim")(np.array([[-9.0, 9.0] * 392])).ravel().tolist() == [0, 1] * 392
+    best, filtered = namespace["best_filter"](apply, [3, 1, 2], "dim", lambda x_hat: evaluation.psnr(x, x_hat))
+    assert best == 1
+    assert np.allclose(filtered(0.5 * x + 0.2), x, atol=1e-6)
