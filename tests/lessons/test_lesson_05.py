@@ -14,6 +14,7 @@ from course_utils.lessons import (
 )
 from course_utils.pretrained import load_curve
 from tools.author import strengths
+from tools.shared.notebook_files import cell_sources
 
 ops = keras.ops
 
@@ -270,3 +271,25 @@ def test_rates_are_chosen_by_the_loss_on_validation_digits(monkeypatch):
     assert seen[0] is small[1][0]
     assert set(results) == {0, 1}
     assert all(results[1][f"{method}: rate"] in strengths.RATES for method in strengths.STRENGTHS)
+
+
+def test_the_toy_adds_its_penalty_to_the_loss_relative_to_the_spread_of_the_codes_if_asked():
+    namespace = {
+        "keras": keras,
+        "layers": keras.layers,
+        "ops": keras.ops,
+        "estimate_squared_norm": estimate_squared_norm,
+    }
+    exec(cell_sources("05")["toy-layer"], namespace)
+    x = np.random.default_rng(0).normal(size=(500, 2)).astype("float32")
+    kernel = np.array([[3.0, 0.0], [0.0, 4.0]], "float32")  # its squared norm is 25
+
+    def penalty(strength, relative):
+        layer = namespace["Contracted"](lambda some: some @ kernel, strength, relative)
+        assert np.allclose(layer(x), x @ kernel)
+        (loss,) = layer.losses
+        return float(loss)
+
+    assert penalty(2.0, relative=False) == pytest.approx(2 * 25, rel=0.1)
+    variance = np.var(x @ kernel, axis=0).sum()
+    assert penalty(2.0, relative=True) == pytest.approx(penalty(2.0, relative=False) / variance, rel=1e-3)
