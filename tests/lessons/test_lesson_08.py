@@ -20,6 +20,7 @@ from course_utils.lessons import (
     spread_labels,
 )
 from tools.author import neighborhoods, pretraining
+from tools.shared.notebook_files import cell_sources
 
 ops = keras.ops
 
@@ -288,3 +289,27 @@ def test_normalized_cut_and_purity_of_two_separate_groups():
     assert neighborhoods.normalized_cut(W, group) == pytest.approx(8)  # the eight clusters without any digit count 1
     assert neighborhoods.purity(W, group) == 1
     assert neighborhoods.purity(W, np.arange(8) % 2) == pytest.approx(1 / 3)
+
+
+def test_the_maps_of_tsne_start_from_three_random_places():
+    starts = []
+
+    class Drawn:
+        def __init__(self, init, max_iter, random_state):
+            assert init == "random"
+            starts.append(random_state)
+
+        def fit_transform(self, x):
+            return x[:, :2]
+
+    x, y = np.random.default_rng(0).normal(size=(1000, 20)), np.arange(1000) % 10
+    namespace = {"TSNE": Drawn, "np": np, "rng": np.random.default_rng(0), "val": {"VAE": x}, "y_val": y}
+    exec(cell_sources("08")["tsne"], namespace)
+    assert len(set(starts)) == len(namespace["maps"]) == 3
+    gaps = namespace["distances_between_digits"](x)
+    assert np.isinf(np.diag(gaps)).all()
+    assert (
+        gaps[2, 5]
+        == gaps[5, 2]
+        == pytest.approx(np.linalg.norm(np.median(x[y == 2], axis=0) - np.median(x[y == 5], axis=0)))
+    )

@@ -57,7 +57,7 @@ POSSIBLE = (
     (r"\w*db|log10_ratio", -math.inf, math.inf),
     (r"inception_score", 1, 10),
     (r"accuracy|share|accuracy_at_t1", 0, 1),
-    (r"cosine", -1, 1),
+    (r"cosine|agreement", -1, 1),
     (r"mse|bce|error|ratio|nelbo|rate|score|difference|activation|deg|pixels|over_\w+|copying", 0, math.inf),
 )
 
