@@ -304,7 +304,8 @@ def test_the_maps_of_tsne_start_from_three_random_places():
 
     x, y = np.random.default_rng(0).normal(size=(1000, 20)), np.arange(1000) % 10
     namespace = {"TSNE": Drawn, "np": np, "rng": np.random.default_rng(0), "val": {"VAE": x}, "y_val": y}
-    exec(cell_sources("08")["tsne"], namespace)
+    cells = cell_sources("08")
+    exec(cells["tsne"] + "\n" + cells["tsne-distances"], namespace)
     assert len(set(starts)) == len(namespace["maps"]) == 3
     gaps = namespace["distances_between_digits"](x)
     assert np.isinf(np.diag(gaps)).all()
