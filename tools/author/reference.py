@@ -90,7 +90,7 @@ def band(values: list[float], name: str = "") -> dict:
     mean, std = statistics.fmean(values), statistics.stdev(values)
     t = stats.t.ppf((1 + PROBABILITY) / 2, n - 1)
     half_width = t * std * math.sqrt(1 + 1 / n)
-    if std <= SAME * abs(mean):
+    if _is_same_for_all_seeds(mean, std):
         half_width = max(half_width, TOLERANCE_OF_SAME * abs(mean) + SAME)
     lowest, highest = possible_range(name)
     return {
@@ -101,6 +101,10 @@ def band(values: list[float], name: str = "") -> dict:
         "seeds": n,
         "values": [_six_digits(value) for value in values],
     }
+
+
+def _is_same_for_all_seeds(mean: float, std: float) -> bool:
+    return std <= SAME * abs(mean)
 
 
 def possible_range(name: str) -> tuple[float, float]:
@@ -193,14 +197,19 @@ def confirmed(reference: dict, lesson: str, before: dict, after: dict, seconds: 
     """`reference` with fingerprint and seconds of a lesson renewed, whose results `before` and `after` a change are the same.
 
     A result that was the same for all seeds, because it comes from stored weights or curves, may have changed with
-    them. One run tells it, so its band is renewed.
+    them. One run tells it, so its band is renewed. If the change makes such a result depend on
+    the seed, one run cannot see that: measure the bands.
 
     Raises:
         MeasurementError: a result that depends on the seed differs, or there is another set of results.
     """
     changed = sorted(name for name in {*before, *after} if before.get(name) != after.get(name))
     bands = reference["results"]
-    differing = [name for name in changed if name not in bands or not _is_same_for_all_seeds(bands[name])]
+    differing = [
+        name
+        for name in changed
+        if name not in bands or not _is_same_for_all_seeds(bands[name]["mean"], bands[name]["std"])
+    ]
     if differing:
         described = "; ".join(f"{name}: {before.get(name)} and {after.get(name)}" for name in differing)
         raise MeasurementError(f"results differ, so the bands have to be measured again ({described}).")
@@ -209,10 +218,6 @@ def confirmed(reference: dict, lesson: str, before: dict, after: dict, seconds: 
     entry = {**reference["lessons"][lesson], "seconds": round(seconds, 1), "fingerprint": code}
     renewed = {name: band([after[name]] * bands[name]["seeds"], name) for name in changed}
     return {"lessons": {**reference["lessons"], lesson: entry}, "results": {**bands, **renewed}}
-
-
-def _is_same_for_all_seeds(entry: dict) -> bool:
-    return entry["std"] <= SAME * abs(entry["mean"])
 
 
 def results_at(lesson: str, folder: Path) -> tuple[dict[str, float], float]:

@@ -104,8 +104,10 @@ MOVED = 4  # pixels
 SHIFTS = range(MOVED + 1)
 PARTS = 10  # of a training on few digits: after each one the error is measured
 FEW_DIGITS = {
-    **{**CODE_128, "rates": "the best of 02.rates"},
-    **{"scored": "lowest validation MSE of ten on the way", "scored on": 2000},
+    **CODE_128,
+    "rates": "the best of 02.rates",
+    "scored": "lowest validation MSE of ten on the way",
+    "scored on": 2000,
 }
 
 
