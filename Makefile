@@ -31,7 +31,7 @@ lab: $(INSTALLED) ## install the course, start JupyterLab, and open lesson 01
 check-up: $(INSTALLED) ## look for what is missing here, line by line, and say what to do
 	@$(VENV_PYTHON) -m course_utils
 
-test: $(INSTALLED_DEV) ## run all tests and re-execute every notebook (about a quarter of an hour)
+test: $(INSTALLED_DEV) ## run all tests and re-execute every notebook (about half an hour)
 	$(VENV_PYTHON) -m pytest
 
 #:

@@ -69,7 +69,12 @@ def _reference() -> dict:
 def expected_seconds(lesson: str) -> int | None:
     """Duration of a lesson on two CPU cores in seconds, rounded up to five; `None` if it was not measured."""
     seconds = _reference()["lessons"].get(lesson, {}).get("seconds")
-    return None if seconds is None else 5 * math.ceil(seconds / 5)
+    return None if seconds is None else rounded_up(seconds)
+
+
+def rounded_up(seconds: float) -> int:
+    """A duration as the course gives it, in steps of five seconds."""
+    return 5 * math.ceil(seconds / 5)
 
 
 def checkpoint(name: str, value: float, if_not: str, above: float | None = None, below: float | None = None) -> None:

@@ -69,7 +69,10 @@ def load_pretrained(name: str, model: keras.Model) -> dict:
             message says what to do; `model` is unchanged then.
     """
     if name not in pretrained_names():
-        raise PretrainedError(f"No model {name!r} was trained in advance; expected one of {pretrained_names()}.")
+        raise PretrainedError(
+            f"No model {name!r} was trained in advance; expected one of {pretrained_names()}. If the course has had it, its "
+            f"description is missing: {REMEDY}."
+        )
     description = _read_description(name)
     weights = _read_verified(name, description.pop("sha256"))
     shapes = [tuple(weight.shape) for weight in model.weights]

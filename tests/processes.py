@@ -10,7 +10,7 @@ from nbclient import NotebookClient
 from tools.shared.child import clean_environment as environment
 from tools.shared.working_copy import is_clone
 
-__all__ = ["environment", "needs_clone", "run_notebook", "run_python"]
+__all__ = ["environment", "needs_clone", "run_in_kernel", "run_python"]
 
 needs_clone = pytest.mark.skipif(not is_clone(), reason="needs git, and a clone of the course instead of a ZIP file")
 
@@ -25,7 +25,7 @@ def run_python(code: str, *, check: bool = True, **variables: str) -> subprocess
     return finished
 
 
-def run_notebook(*cells: str, folder) -> list[list[nbformat.NotebookNode]]:
+def run_in_kernel(*cells: str, folder) -> list[list[nbformat.NotebookNode]]:
     """Run code cells in one kernel, as Jupyter does, and return the outputs that it stores for each."""
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
     client = NotebookClient(notebook, timeout=300, kernel_name="python3", resources={"metadata": {"path": str(folder)}})

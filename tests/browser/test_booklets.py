@@ -5,6 +5,8 @@ import pytest
 from tools.author.student import answer_booklet, exam_bank
 from tools.shared.notebook_files import notebook_paths, read_notebook
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def open_booklet(tmp_path, open_page):

@@ -27,7 +27,7 @@ ARTICLE = "document.querySelector('.bd-article-container')"  # it scrolls by its
 def site(tmp_path_factory):
     """The folder of the site, built once for all tests."""
     folder = tmp_path_factory.mktemp("site") / "site"
-    done = subprocess.run([sys.executable, "-c", BUILD, folder], cwd=ROOT, capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-c", BUILD, folder], cwd=ROOT, capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, done.stdout + done.stderr
     return folder
 

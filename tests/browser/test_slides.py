@@ -8,6 +8,8 @@ from tools.author.slides import deck_html
 from tools.shared.class_plan import class_plan
 from tools.shared.notebook_files import lesson_of, lesson_path, notebook_paths, read_notebook
 
+pytestmark = pytest.mark.slow
+
 MEASURE = """() => Reveal.getSlides().map((slide, number) => {
   const place = Reveal.getIndices(slide);
   Reveal.slide(place.h, place.v);

@@ -1,5 +1,6 @@
 """Keras starts quietly, on a backend that can train, with an allocator that keeps its memory."""
 
+import importlib.util
 import os
 import sys
 
@@ -61,6 +62,16 @@ def test_a_backend_that_cannot_train_is_refused_in_a_sentence(backend):
     assert run.returncode == 1
     assert f"The Keras backend is '{backend}'" in run.stderr.splitlines()[-1]
     assert "tensorflow, jax, torch" in run.stderr.splitlines()[-1]
+
+
+@pytest.mark.skipif(not importlib.util.find_spec("jax"), reason="Keras' NumPy backend needs JAX")
+@pytest.mark.slow
+def test_a_backend_that_cannot_train_is_refused_where_kerass_own_file_chose_it(tmp_path):
+    (tmp_path / "keras.json").write_text('{"backend": "numpy"}', encoding="utf-8")
+    run = run_python("import course_utils.backend", check=False, KERAS_BACKEND="", KERAS_HOME=str(tmp_path))
+    assert run.returncode == 1
+    assert "'numpy' (from the file keras.json" in run.stderr.splitlines()[-1]
+    assert "correct that file" in run.stderr.splitlines()[-1]
 
 
 def test_silenced_stderr_swallows_what_is_written_below_python(monkeypatch, capfd):

@@ -172,7 +172,7 @@ def test_every_stored_band_holds_its_own_mean_and_was_measured_over_enough_seeds
     for name, band in json.loads(checks.REFERENCE_FILE.read_text(encoding="utf-8"))["results"].items():
         assert band["low"] <= band["mean"] <= band["high"], name
         assert band["std"] >= 0, name
-        assert band["seeds"] >= (5 if name.startswith("01.") else 8), name  # those of lesson 01 are older
+        assert band["seeds"] >= 8, name
 
 
 def claims_of_the_lessons() -> dict[str, dict[str, float]]:

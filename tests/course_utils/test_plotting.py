@@ -11,7 +11,7 @@ from bs4 import BeautifulSoup
 from matplotlib.legend import Legend
 
 from course_utils import plotting
-from tests.processes import run_notebook
+from tests.processes import run_in_kernel
 
 ALT = "Ten digits above their reconstructions."
 CAPTION = "Compare the loops of the 9."
@@ -285,7 +285,7 @@ def test_the_explorer_is_a_frame_with_the_page_on_a_picture_with_its_text(displa
 
 
 def test_in_jupyter_each_figure_is_stored_once_as_a_picture_with_its_text(tmp_path):
-    _, refused, grid, curves = run_notebook(
+    _, refused, grid, curves = run_in_kernel(
         "import numpy as np\nfrom course_utils import plotting",
         "try:\n    plotting.show_images({'x': np.zeros((2, 784))}, alt='short')\nexcept ValueError:\n    pass",
         f"plotting.show_images({{'x': np.zeros((16, 784))}}, alt={ALT!r})",

@@ -57,6 +57,13 @@ def examples():
     return np.random.default_rng(0).uniform(size=(20, 6)).astype("float32")
 
 
+@pytest.fixture(autouse=True)
+def without_graphs(request):
+    """The slow tests train with graphs, as the lessons do."""
+    if request.node.get_closest_marker("slow") is None:
+        request.getfixturevalue("eagerly")
+
+
 @pytest.fixture
 def x():
     return examples()

@@ -73,6 +73,7 @@ def learners(mnist):
 
 
 @pytest.mark.parametrize("name", ["inputs", "targets", "validation", "PCA", "mean"])
+@pytest.mark.usefixtures("eagerly")
 def test_whatever_learns_refuses_test_digits_and_says_how_many_and_why(name, learners, mnist, capsys):
     (x_train, _), _, (x_test, _) = mnist
     leaking = np.concatenate([x_train[:30], x_test[:10]])

@@ -343,6 +343,7 @@ def digits():
     return data.load_mnist()[2]
 
 
+@pytest.mark.slow
 def test_the_judge_reads_the_test_digits_and_is_the_same_for_every_seed(judge, digits):
     x, y = digits
     assert evaluation.judge_accuracy(judge, x, y) >= 0.99

@@ -219,6 +219,7 @@ def test_no_part_is_chosen_twice(strokes, x):
     assert all(len(set(row)) == 12 for row in units.tolist())
 
 
+@pytest.mark.slow
 def test_adjusted_strengths_are_the_best_that_are_not_negative(strokes, x):
     from scipy.optimize import nnls
 

@@ -257,6 +257,7 @@ def test_all_methods_are_tried_with_the_same_rates_and_as_many_strengths():
     assert min(strengths.RATES) < min(chosen)
 
 
+@pytest.mark.slow
 def test_rates_are_chosen_by_the_loss_on_validation_digits(monkeypatch):
     (x_train, y_train), (x_val, y_val), test = load_mnist(flat=True)
     small = (x_train[:500], y_train[:500]), (x_val[:250], y_val[:250]), test

@@ -216,6 +216,7 @@ def test_call_reconstructs_from_the_mean_and_draws_in_training(rng, x):
     assert np.abs(numbers(vae(x, training=True)) - from_mean).max() > 0.01
 
 
+@pytest.mark.slow
 def test_fit_learns_and_reports_its_parts(rng):
     keras.utils.set_random_seed(0)
     x = np.repeat(rng.integers(0, 2, size=(4, PIXELS)), 100, axis=0).astype("float32")

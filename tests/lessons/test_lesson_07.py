@@ -351,6 +351,7 @@ def test_evaluate_equals_a_computation_by_hand(beta, pairs):
     assert found["loss"] == pytest.approx(bce + beta * kl, rel=1e-4)
 
 
+@pytest.mark.slow
 def test_saving_and_loading_gives_equal_outputs(pairs, tmp_path):
     cvae = small_cvae(beta=3.0)
     cvae.compile("adam")

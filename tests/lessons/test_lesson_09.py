@@ -178,6 +178,7 @@ def test_the_sweeps_score_as_the_lesson_does(rng):
     np.testing.assert_allclose(found[1, ("relative", 1.0)], relative, rtol=1e-3)
 
 
+@pytest.mark.slow
 def test_svm_and_forest_find_a_stranger(rng):
     normal = (0.1 * rng.normal(size=(300, 784)) + np.linspace(0, 1, 784)).astype("float32")
     strangers = (0.1 * rng.normal(size=(20, 784)) + np.linspace(1, 0, 784)).astype("float32")
@@ -218,6 +219,7 @@ def test_a_stack_computes_what_single_networks_do(rng):
     np.testing.assert_allclose(scores[1.0][1], np.square(blurred(residual)).sum(axis=1), rtol=1e-3)
 
 
+@pytest.mark.slow
 def test_negative_elbo_is_reconstruction_and_kl_and_lies_above_the_floor(rng):
     stack, x = Stack("VAE", [Network(0, 0.0, 4, 0.01, strength=1.0)], pictures(rng, 3)), pictures(rng, 5)
     mu, log_var = stack.encode(x[None])
@@ -231,6 +233,7 @@ def test_negative_elbo_is_reconstruction_and_kl_and_lies_above_the_floor(rng):
     assert np.all(with_kl[0] > floors(x))
 
 
+@pytest.mark.slow
 def test_settings_are_chosen_on_validation_digits():
     x_val = load_mnist(flat=True)[1][0]
 
@@ -297,6 +300,7 @@ def test_an_intruder_among_the_training_pictures_is_its_own_nearest_neighbor():
         assert many == sorted(many, reverse=True)
 
 
+@pytest.mark.slow
 def test_one_program_trains_ten_convolutional_networks_from_new_weights():
     (x, y), validation, test = load_mnist(flat=True)
     seen = []

@@ -14,9 +14,9 @@ from bs4 import BeautifulSoup
 from nbformat import NotebookNode
 from nbformat.v4 import new_markdown_cell
 
+from course_utils.plotting import SHORTEST_TEXT
 from tools.shared.notebook_files import ROOT, code_cells, has_tag
 
-SHORTEST_ALT = 20
 LARGEST_FILE = 1_000_000  # bytes
 LONGEST_MEDIAN_CELL = 10  # lines
 LONGEST_SETUP = 3  # lines
@@ -153,7 +153,9 @@ def images_have_alt(notebook: NotebookNode) -> list[str]:
         alts += [(name, metadata.get(kind, {}).get("alt", "")) for kind in data if kind.startswith("image/")]
         images = BeautifulSoup(data.get("text/html", ""), features="html.parser").find_all("img")
         alts += [(name, image.get("alt", "")) for image in images]
-    return [f"cell {name} has a picture with the text {alt!r}" for name, alt in alts if len(alt.strip()) < SHORTEST_ALT]
+    return [
+        f"cell {name} has a picture with the text {alt!r}" for name, alt in alts if len(alt.strip()) < SHORTEST_TEXT
+    ]
 
 
 def starts_with_setup(notebook: NotebookNode) -> list[str]:

@@ -28,6 +28,7 @@ def small(tmp_path, monkeypatch):
     return recipe
 
 
+@pytest.mark.slow
 def test_it_goes_on_after_an_interruption_and_stores_weights_in_half_precision(small, tmp_path, monkeypatch, capsys):
     def interrupt(self, epoch, logs=None):
         if epoch == 1:
@@ -54,6 +55,7 @@ def test_it_goes_on_after_an_interruption_and_stores_weights_in_half_precision(s
     )
 
 
+@pytest.mark.slow
 def test_a_stored_model_is_current_until_its_recipe_changes(small, monkeypatch, capsys):
     assert not pretrain.is_current("98.small")
     pretrain.pretrain("98.small")

@@ -73,6 +73,7 @@ def test_a_bad_address_is_refused():
             publish.published_files(ROOT, address)
 
 
+@pytest.mark.slow
 def test_contradictions_are_named_and_nothing_is_written(course):
     edits = {
         "CHANGELOG.md": ("## ", "## 0.0.9\n\n## "),

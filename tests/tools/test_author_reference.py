@@ -1,5 +1,6 @@
 """The bands of the checkpoints: how they are computed, measured and tied to the code."""
 
+import json
 import math
 
 import numpy as np
@@ -9,7 +10,8 @@ from scipy import stats
 from tests.notebooks.sample import code
 from tests.tools.test_author import write
 from tools.author import reference
-from tools.shared.fingerprint import fingerprint
+from tools.shared.fingerprint import PACKAGE, fingerprint
+from tools.shared.notebook_files import code_cells, lesson_of, notebook_paths, read_notebook
 from tools.shared.notebook_runs import CellFailed
 
 
@@ -52,6 +54,11 @@ def test_the_band_of_a_constant_allows_rounding(sign):
         ("98.cvae.inception_score", [9.0, 9.9] * 4, None, 10),
         ("98.denoising.gain_db", [-1.0, 2.0] * 4, None, None),
         ("98.judge.accuracy_gain", [0.9, 0.99] * 4, None, None),
+        ("98.sound.gain_over_pca", [0.01, 0.2] * 4, None, None),
+        ("98.transfer.trained_over_untrained_points", [0.1, 4.0] * 4, None, None),
+        ("98.gain.pixels_over_codes", [0.1, 4.0] * 4, 0, None),
+        ("98.sound.unknown_faults_auroc", [0.97, 0.99] * 4, None, 1),
+        ("98.copy.weak_power", [0.01, 0.2] * 4, 0, None),
     ],
 )
 def test_a_band_ends_where_the_result_cannot_be(name, values, low, high):
@@ -60,6 +67,13 @@ def test_a_band_ends_where_the_result_cannot_be(name, values, low, high):
     assert cut["high"] == (free["high"] if high is None else high)
     assert low is None or free["low"] < low
     assert high is None or free["high"] > high
+
+
+def test_the_stored_bands_end_where_their_results_cannot_be():
+    for name, entry in json.loads(reference.REFERENCE_FILE.read_text(encoding="utf-8"))["results"].items():
+        expected = reference.band(entry["values"], name)  # of values with six digits
+        for end in ("low", "high"):
+            assert entry[end] == pytest.approx(expected[end], rel=1e-3, abs=1e-9), name
 
 
 def test_a_band_needs_eight_finite_values():
@@ -113,13 +127,13 @@ def test_new_bands_replace_those_of_their_lesson_alone():
 
 def test_bands_are_confirmed_for_changed_code_only_if_every_result_is_the_same():
     before = {"lessons": {"98": {"seconds": 1, "fingerprint": "old"}}, "results": {"98.one": {"mean": 1, "std": 0.1}}}
-    after = reference.confirmed(before, "98", {"98.one": 1.5}, {"98.one": 1.5}, 2.04, "new")
-    assert after == {"lessons": {"98": {"seconds": 2.0, "fingerprint": "new"}}, "results": before["results"]}
+    after = reference.confirmed(before, "98", {"98.one": 1.5}, {"98.one": 1.5}, "new")
+    assert after == {"lessons": {"98": {"seconds": 1, "fingerprint": "new"}}, "results": before["results"]}
     for other in ({"98.one": 1.5 + 1e-12}, {"98.one": 1.5, "98.two": 2.0}, {}):
         with pytest.raises(reference.MeasurementError, match="results differ"):
-            reference.confirmed(before, "98", {"98.one": 1.5}, other, 2.0, "new")
+            reference.confirmed(before, "98", {"98.one": 1.5}, other, "new")
     with pytest.raises(reference.MeasurementError, match="other results than the bands"):
-        reference.confirmed(before, "98", {"98.two": 1.5}, {"98.two": 1.5}, 2.0, "new")
+        reference.confirmed(before, "98", {"98.two": 1.5}, {"98.two": 1.5}, "new")
 
 
 def test_one_run_renews_the_band_of_a_result_that_no_seed_changes():
@@ -127,7 +141,7 @@ def test_one_run_renews_the_band_of_a_result_that_no_seed_changes():
         {"seconds": 2, "measured": {"date": "2026"}, "results": {"98.curve": 3.0, "98.seed": seed}} for seed in range(8)
     ]
     before = reference.updated({"lessons": {}, "results": {}}, "98", runs, "old")
-    after = reference.confirmed(before, "98", runs[0]["results"], {"98.curve": 4.0, "98.seed": 0}, 1.0, "new")
+    after = reference.confirmed(before, "98", runs[0]["results"], {"98.curve": 4.0, "98.seed": 0}, "new")
     assert after["results"]["98.seed"] == before["results"]["98.seed"]
     curve = after["results"]["98.curve"]
     assert curve["mean"] == 4
@@ -148,6 +162,13 @@ def test_a_run_records_the_checkpoints_and_leaves_the_notebook(notebook, tmp_pat
     notebook.cells[0].source = "NAME = '97.seed'"
     with pytest.raises(reference.MeasurementError, match=r"97\.seed"):
         reference.run_once(write(notebook, path), 105)
+
+
+def test_a_lesson_names_its_stored_files_in_full_so_that_its_fingerprint_sees_them():
+    cells = {lesson_of(path): code_cells(read_notebook(path)) for path in notebook_paths()}
+    for file in [*PACKAGE.glob("pretrained_files/*.json"), *PACKAGE.glob("curve_files/*.json")]:
+        if not file.stem.startswith("06.map_"):  # the explorer's
+            assert any(f'"{file.stem}"' in cell.source for cell in cells[file.stem[:2]]), file.stem
 
 
 MODULES = {

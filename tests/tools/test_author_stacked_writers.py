@@ -44,6 +44,7 @@ def test_the_loss_of_the_stack_is_the_sum_of_the_losses_of_its_networks(digits):
     assert found == pytest.approx(expected, rel=1e-4)
 
 
+@pytest.mark.slow
 def test_every_network_learns_and_knows_labels_only_if_it_is_conditional(digits):
     keras.utils.set_random_seed(0)
     start = StackedWriters(KINDS, SETTINGS["hidden"], SETTINGS["latent"])

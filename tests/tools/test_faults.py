@@ -1,5 +1,6 @@
 """`make faults`: every fault fits the course as it is, and what finds nothing is not taken for a check."""
 
+import functools
 import time
 from types import SimpleNamespace
 
@@ -10,13 +11,14 @@ from tools.prove.faults import Fault
 from tools.shared.notebook_files import ROOT
 
 
-def test_every_fault_fits_the_course_as_it_is():
+def test_every_fault_fits_the_course_as_it_is(monkeypatch):
     """Else `make faults` would stop there after a quarter of an hour."""
+    monkeypatch.setattr(faults, "read_notebook", functools.cache(faults.read_notebook))
     all_faults = faults.all_faults()
     assert len({(fault.name, fault.place) for fault in all_faults}) == len(all_faults)
     for fault in all_faults:
-        path, text = faults.planted(fault, ROOT)
-        assert text != path.read_text(encoding="utf-8"), fault
+        text = faults.source(fault.place, ROOT)
+        assert faults.with_fault(fault, text) != text, fault
         assert (ROOT / faults.unit_tests(fault)).exists(), fault
 
 
@@ -24,6 +26,14 @@ def test_a_fault_that_no_longer_fits_is_named():
     for place in ("course_utils/data.py", "course_utils/missing.py", "01/setup", "01/missing"):
         with pytest.raises(ValueError, match=r"'a fault' no longer fits: .* is there 0 times"):
             faults.planted(Fault("a fault", place, "no such text", ""), ROOT)
+
+
+def test_a_fault_changes_its_place_and_nothing_else():
+    path, text = faults.planted(Fault("a fault", "01/halfway", "(z_val[i] + z_val[j]) / 2", "z_val[i]"), ROOT)
+    lines = path.read_text(encoding="utf-8").splitlines()
+    changed = [(a, b) for a, b in zip(lines, text.splitlines(), strict=True) if a != b]
+    ((before, after),) = changed
+    assert before.replace("(z_val[i] + z_val[j]) / 2", "z_val[i]") == after
 
 
 def test_a_fault_is_caught_by_what_fails_and_by_nothing_else(monkeypatch, tmp_path):
@@ -43,3 +53,24 @@ def test_every_fault_has_its_row_in_order_and_no_copy_serves_two_at_once():
 
     copies = [SimpleNamespace(is_used=False) for _ in range(2)]
     assert list(faults.in_turn(in_copy, [0, 1, 2, 3], copies)) == [0, 1, 2, 3]
+
+
+def test_faults_that_are_planted_again_get_new_rows_and_the_others_keep_theirs(monkeypatch, tmp_path):
+    planted = [Fault(name, place, "a", "b") for name, place in (("x", "a.py"), ("y", "b.py"), ("z", "c.py"))]
+    monkeypatch.setattr(faults, "all_faults", lambda: planted)
+    monkeypatch.setattr(faults, "PAGE", tmp_path / "FAULTS.md")
+
+    def stored(*row):
+        faults.store(list(row))
+        return faults.PAGE.read_text(encoding="utf-8").splitlines()
+
+    assert stored("gone.py", "w", "unit test `w`")[-1] == "| --- | --- | --- |"
+    assert "1 of 1 were caught; 2 were not planted yet." in stored("c.py", "z", "a | b")[2]
+    head, *rows = stored("a.py", "x", faults.NOT_CAUGHT)[2:]
+    assert "1 of 2 were caught; 1 were not planted yet." in head
+    assert rows[-2:] == ["| a.py | x | **not caught** |", "| c.py | z | a \\| b |"]
+    head, *rows = stored("b.py", "y", "unit test `y`")[2:]
+    assert head.endswith("2 of 3 were caught.")
+    assert rows[-1] == "| c.py | z | a \\| b |"
+    assert stored("a.py", "x", "unit test `x`")[2].endswith("3 of 3 were caught.")
+    assert set(faults.stored_rows()) == {("a.py", "x"), ("b.py", "y"), ("c.py", "z")}

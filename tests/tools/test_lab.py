@@ -12,6 +12,7 @@ import sys
 import threading
 import urllib.error
 from ipaddress import ip_address
+from urllib.parse import urlsplit
 from urllib.request import Request, urlopen
 
 import psutil
@@ -77,6 +78,15 @@ def ask(url, path, body=None, with_token=True):
         return answer.read().decode()
 
 
+def is_reached_as(host, url):
+    """Whether the server also answers as this host; on Linux, 127.0.0.2 is this machine too, but no other's door."""
+    try:
+        socket.create_connection((host, urlsplit(url).port), timeout=TIMEOUT).close()
+    except OSError:
+        return False
+    return True
+
+
 def run_cells(url, *cells):
     """Run cells in a new kernel, as a browser does for lesson 01; return what the last one prints."""
     wish = {"path": FIRST_LESSON, "type": "notebook", "name": "", "kernel": {"name": "python3"}}
@@ -105,6 +115,7 @@ def test_a_newcomer_without_a_browser_gets_an_address_that_serves_lesson_01(cour
         taken = other.getsockname()[1]
         with running_lab(course, "--port", str(taken)) as (url, _):
             assert re.match(rf"http://127\.0\.0\.1:(?!{taken}/)", url)
+            assert not is_reached_as("127.0.0.2", url), "other machines can reach the server"
             with pytest.raises(urllib.error.HTTPError, match="403"):
                 ask(url, f"/api/contents/{FIRST_LESSON}", with_token=False)
             listed = json.loads(ask(url, "/api/contents/notebooks"))["content"]
@@ -118,6 +129,16 @@ def test_a_newcomer_without_a_browser_gets_an_address_that_serves_lesson_01(cour
             first_cells = [cell["source"] for cell in code[: imports + 3]]  # a drawing and the data among them
             helper = run_cells(url, *first_cells, "import course_utils; print(course_utils.__file__)")
             assert str(course) in helper, "the lesson does not use the helper of its own folder"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="127.0.0.2 is this machine on Linux only")
+@pytest.mark.slow
+def test_other_machines_are_let_in_on_request_with_a_warning_and_a_token(course):
+    with running_lab(course, "--ip", "0.0.0.0") as (url, printed):
+        assert "not encrypted" in printed
+        assert is_reached_as("127.0.0.2", url)
+        with pytest.raises(urllib.error.HTTPError, match="403"):
+            ask(url, "/api/contents", with_token=False)
 
 
 @on_posix
@@ -144,6 +165,14 @@ def test_make_says_what_to_do_where_it_cannot_install(tmp_path):
     assert "Copy it to a folder of your own" in subprocess.run(["make", "lab"], check=False, **options).stderr
 
 
+@pytest.mark.skipif(shutil.which("make") is None, reason="there is no make")
+def test_make_alone_shows_first_what_a_newcomer_does_and_what_appears():
+    printed = subprocess.run(["make"], cwd=ROOT, capture_output=True, text=True, timeout=60, check=True).stdout
+    assert re.findall(r"^  make (\S+)", printed, re.MULTILINE)[:3] == ["lab", "check-up", "test"]
+    assert printed.index("token=") < printed.index("make check-up")
+
+
+@pytest.mark.slow
 def test_what_cannot_be_served_is_refused_with_a_sentence():
     for option, value in {"--port": "0", "--ip": "192.0.2.1"}.items():  # an address that no machine has
         command = [sys.executable, "-m", "tools.lab", option, value]

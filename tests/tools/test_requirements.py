@@ -28,3 +28,9 @@ def test_the_oldest_versions_are_the_lowest_that_the_ranges_allow():
         (pin,) = oldest[name].specifier
         assert pin.operator == "=="
         assert requirement.specifier.contains(pin.version), f"{pin} is outside of {requirement}"
+
+
+def test_the_image_of_the_hub_leaves_out_the_maintainers_packages():
+    image = (ROOT / "deploy" / "Dockerfile").read_text(encoding="utf-8")
+    assert "-r requirements.txt" in image
+    assert "requirements-dev" not in image

@@ -3,6 +3,8 @@
 import json
 from types import SimpleNamespace
 
+import pytest
+
 from tools.prove import allocator, speed
 
 
@@ -34,6 +36,21 @@ def test_a_child_does_not_inherit_its_parents_allocator(monkeypatch):
     assert speed.measure_once("dense", 0, 0, "system", "tensorflow") == {"seconds": 1}
 
 
+def test_no_task_of_the_allocators_page_inherits_an_allocator(monkeypatch):
+    class Started(Exception):
+        """The environment was as expected."""
+
+    def start(command, env, **settings):
+        assert env["COURSE_ALLOCATOR"] == "system"
+        assert "TF_CPU_ALLOCATOR_USE_BFC" not in env
+        raise Started
+
+    monkeypatch.setenv("TF_CPU_ALLOCATOR_USE_BFC", "true")
+    monkeypatch.setattr(allocator.subprocess, "Popen", start)
+    with pytest.raises(Started):
+        allocator.measure_once("dense", "system")
+
+
 def run(recipe, allocator, repeat, seconds, scaled=False):
     return {
         "recipe": recipe, "allocator": allocator, "repeat": repeat, "seconds": seconds, "loss": 0.1,
@@ -58,3 +75,15 @@ def test_the_ratio_of_allocators_is_that_of_each_pair():
 
     pairs = [{"system": cost(10), "keep": cost(5)}, {"system": cost(30), "keep": cost(24)}]
     assert allocator.row("jax", "dense", pairs).startswith("| jax | dense | 2 | 20.0 → 14.5 | 0.50, 0.80 |")
+
+
+@pytest.mark.parametrize("name", ["the example in Keras", "the example on PyTorch"])
+def test_the_page_says_when_pytorch_was_not_there(name):
+    results = {
+        "vae20": {
+            "machine": "M",
+            "runs": [run(name, a, 0, 9.0) for a in ("system", "keep")] + [run("ours", "keep", 0, 1.0)],
+        }
+    }
+    page = speed.page({"vae20": SimpleNamespace(title="T", loss="loss")}, results)
+    assert ("were not installed" in page) == ("on PyTorch" not in name)

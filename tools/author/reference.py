@@ -54,11 +54,16 @@ LIBRARIES = ("keras", "tensorflow", "numpy", "scipy", "scikit-learn")
 
 # What a result can be at all, by the end of its name; a band does not reach beyond.
 POSSIBLE = (
-    (r"\w*db|log10_ratio", -math.inf, math.inf),
+    (r"\w*db|log10_ratio|gain_over_\w+|\w+_points", -math.inf, math.inf),
     (r"inception_score", 1, 10),
-    (r"accuracy|share|accuracy_at_t1", 0, 1),
-    (r"cosine|agreement", -1, 1),
-    (r"mse|bce|error|ratio|nelbo|rate|score|difference|activation|deg|pixels|over_\w+|copying", 0, math.inf),
+    (r"accuracy|share|accuracy_at_t1|auroc|power", 0, 1),
+    (r"cosine|agreement|correlation", -1, 1),
+    (r"units_in_use", 0, 128),
+    (
+        r"mse|bce|error|ratio|nelbo|rate|score|difference|activation|deg|pixels|over_\w+|copying|frechet|variety|error_4px",
+        0,
+        math.inf,
+    ),
 )
 
 
@@ -193,12 +198,12 @@ def updated(reference: dict, lesson: str, runs: list[dict], code: str) -> dict:
     return {"lessons": {**reference["lessons"], lesson: entry}, "results": results}
 
 
-def confirmed(reference: dict, lesson: str, before: dict, after: dict, seconds: float, code: str) -> dict:
-    """`reference` with fingerprint and seconds of a lesson renewed, whose results `before` and `after` a change are the same.
+def confirmed(reference: dict, lesson: str, before: dict, after: dict, code: str) -> dict:
+    """`reference` with a new fingerprint of a lesson whose results `before` and `after` a change are the same.
 
-    A result that was the same for all seeds, because it comes from stored weights or curves, may have changed with
-    them. One run tells it, so its band is renewed. If the change makes such a result depend on
-    the seed, one run cannot see that: measure the bands.
+    A result that was the same for all seeds, because it comes from stored weights or curves, may have changed with them.
+    One run tells it, so its band is renewed. If the change makes such a result depend on the seed, one run cannot see that:
+    measure the bands. The duration stays that of the measurement.
 
     Raises:
         MeasurementError: a result that depends on the seed differs, or there is another set of results.
@@ -215,17 +220,17 @@ def confirmed(reference: dict, lesson: str, before: dict, after: dict, seconds: 
         raise MeasurementError(f"results differ, so the bands have to be measured again ({described}).")
     if set(after) != {name for name in reference["results"] if name.startswith(f"{lesson}.")}:
         raise MeasurementError("the lesson has other results than the bands, so these have to be measured.")
-    entry = {**reference["lessons"][lesson], "seconds": round(seconds, 1), "fingerprint": code}
+    entry = {**reference["lessons"][lesson], "fingerprint": code}
     renewed = {name: band([after[name]] * bands[name]["seeds"], name) for name in changed}
     return {"lessons": {**reference["lessons"], lesson: entry}, "results": {**bands, **renewed}}
 
 
-def results_at(lesson: str, folder: Path) -> tuple[dict[str, float], float]:
-    """Results and seconds of a lesson, notebook and helper package, as they are in the working tree `folder`."""
+def results_at(lesson: str, folder: Path) -> dict[str, float]:
+    """The results of a lesson, with notebook and helper package as they are in the working tree `folder`."""
     path = lesson_path(lesson, folder / "notebooks")
     with recorded_results() as (variables, results):
-        run = run_notebook(read_notebook(path), path.parent, PYTHONPATH=str(folder), **variables)
-    return {result["name"]: result["value"] for result in results}, run.seconds
+        run_notebook(read_notebook(path), path.parent, PYTHONPATH=str(folder), **variables)
+    return {result["name"]: result["value"] for result in results}
 
 
 def write(reference: dict) -> None:
@@ -239,9 +244,9 @@ def confirm(lessons: list[str], revision: str) -> None:
         subprocess.run(["git", "worktree", "add", "--detach", "--quiet", other, revision], cwd=ROOT, check=True)
         try:
             for lesson in lessons:
-                (before, _), (after, seconds) = results_at(lesson, other), results_at(lesson, ROOT)
+                before, after = results_at(lesson, other), results_at(lesson, ROOT)
                 reference = json.loads(REFERENCE_FILE.read_text(encoding="utf-8"))
-                write(confirmed(reference, lesson, before, after, seconds, fingerprint(lesson_path(lesson))))
+                write(confirmed(reference, lesson, before, after, fingerprint(lesson_path(lesson))))
                 print(f"lesson {lesson}: the bands hold for the present code", flush=True)
         finally:
             subprocess.run(["git", "worktree", "remove", "--force", other], cwd=ROOT, check=True)

@@ -11,13 +11,12 @@ lessons in `README.md`, between `<!-- lessons:begin -->` and `<!-- lessons:end -
 
 import argparse
 import json
-import math
 import re
 import sys
 import tomllib
 from pathlib import Path
 
-from course_utils.checks import mean_and_std
+from course_utils.checks import mean_and_std, rounded_up
 from tools.shared.notebook_files import (
     ROOT,
     has_tag,
@@ -117,7 +116,7 @@ def table_row(path: Path, reference: dict) -> str:
     lesson = reference["lessons"].get(lesson_of(path))
     cost, result = NOT_MEASURED, NOT_MEASURED
     if lesson:
-        cost = f"{5 * math.ceil(lesson['seconds'] / 5)} s"
+        cost = f"{rounded_up(lesson['seconds'])} s"
         try:
             result = filled_headline(headline, reference["results"])
         except KeyError as name:

@@ -91,9 +91,10 @@ HIGHEST = 0.02
 CODE_SIZE = {"hidden": [128], "epochs": 18, "batch_size": 500, "learning_rate": 0.015}
 
 
-def _of_this_seed(train_all: Callable[[int], dict], x: float) -> dict[str, float]:
-    """One training gives the results for all x. NumPy's first draw names the seed, so that it is trained once per seed."""
-    return train_all(int(np.random.randint(2**31)))[x]  # noqa: NPY002
+def _from_one_training(train_all: Callable[[int], dict]) -> Callable[[float], dict[str, float]]:
+    """For a sweep's `measure`: `train_all(seed)` gives the results for all x, and is cached, so that it trains once."""
+    # NumPy's first draw names the seed.
+    return lambda x: train_all(int(np.random.randint(2**31)))[x]  # noqa: NPY002
 
 
 # Lesson 02: networks with codes of 128 numbers, from and to pictures `(28, 28, 1)`, trained as in the lesson.
@@ -310,7 +311,7 @@ SWEEPS: dict[str, Sweep] = {
     "02.few_digits": Sweep(x=(100,), measure=_few_digits, settings=FEW_DIGITS),
     "03.code_and_task": Sweep(
         x=CODE_AND_TASK_SIZES,
-        measure=lambda size: _of_this_seed(_code_and_task, size),
+        measure=_from_one_training(_code_and_task),
         settings={**CODE_AND_TASK, "epochs": CODE_AND_TASK_EPOCHS},
     ),
     "03.skips": Sweep(x=(0.002, 0.004, 0.008), measure=_skips, settings=SKIPS, seeds=3),
@@ -320,75 +321,75 @@ SWEEPS: dict[str, Sweep] = {
     "04.overfit": Sweep(x=(1000,), measure=sparse_grid.measure_overfitting, settings=sparse_grid.OVERFIT),
     "05.strengths": Sweep(
         x=tuple(range(len(strengths.STRENGTHS["contractive"]))),
-        measure=lambda position: _of_this_seed(strengths.measure_strengths, position),
+        measure=_from_one_training(strengths.measure_strengths),
         settings=strengths.SETTINGS,
     ),
     "06.rates": Sweep(
         x=stacked_vaes.RATES,
-        measure=lambda rate: _of_this_seed(stacked_vaes.measure_rates, rate),
+        measure=_from_one_training(stacked_vaes.measure_rates),
         settings=stacked_vaes.RATES_SETTINGS,
         seeds=8,
     ),
     "06.beta": Sweep(
         x=stacked_vaes.BETAS,
-        measure=lambda beta: _of_this_seed(stacked_vaes.measure_betas, beta),
+        measure=_from_one_training(stacked_vaes.measure_betas),
         settings=stacked_vaes.BETA_SETTINGS,
         seeds=8,
     ),
     "07.temperature": Sweep(
         x=stacked_writers.TEMPERATURES,
-        measure=lambda t: _of_this_seed(stacked_writers.measure_temperatures, t),
+        measure=_from_one_training(stacked_writers.measure_temperatures),
         settings={**stacked_writers.SETTINGS, **stacked_writers.JUDGED},
         seeds=8,
     ),
     "07.beta": Sweep(
         x=stacked_writers.BETAS,
-        measure=lambda beta: _of_this_seed(stacked_writers.measure_betas, beta),
+        measure=_from_one_training(stacked_writers.measure_betas),
         settings={**stacked_writers.SETTINGS, **stacked_writers.JUDGED},
         seeds=8,
     ),
     "08.pretraining": Sweep(
         x=pretraining.LABELS,
-        measure=lambda n: _of_this_seed(pretraining.measure_pretraining, n),
+        measure=_from_one_training(pretraining.measure_pretraining),
         settings=pretraining.SETTINGS,
     ),
     "08.labels": Sweep(
         x=neighborhoods.LABELS,
-        measure=lambda n: _of_this_seed(neighborhoods.measure_labels, n),
+        measure=_from_one_training(neighborhoods.measure_labels),
         settings=neighborhoods.SETTINGS,
     ),
     "08.clusters": Sweep(
         x=(10,),
-        measure=lambda n: _of_this_seed(neighborhoods.measure_clusters, n),
+        measure=_from_one_training(neighborhoods.measure_clusters),
         settings=neighborhoods.CLUSTER_SETTINGS,
         seeds=2,
     ),
     "09.tuning": Sweep(
         x=tuple(range(len(one_class.TRIED["PCA"]))),
-        measure=lambda position: _of_this_seed(one_class.measure_tuning, position),
+        measure=_from_one_training(one_class.measure_tuning),
         settings=one_class.TUNING,
         seeds=2,
     ),
     "09.oneclass": Sweep(
         x=(0.0,),
-        measure=lambda share: _of_this_seed(one_class.measure_one_class, share),
+        measure=_from_one_training(one_class.measure_one_class),
         settings=one_class.ONE_CLASS,
         seeds=3,
     ),
     "09.contamination": Sweep(
         x=one_class.SHARES,
-        measure=lambda share: _of_this_seed(one_class.measure_contamination, share),
+        measure=_from_one_training(one_class.measure_contamination),
         settings=one_class.ONE_CLASS,
         seeds=2,
     ),
     "09.neighbors": Sweep(
         x=(0.0, *one_class.SHARES),
-        measure=lambda share: _of_this_seed(one_class.measure_neighbors, share),
+        measure=_from_one_training(one_class.measure_neighbors),
         settings=one_class.NEIGHBOR_SETTINGS,
     ),
     "09.convolutional": Sweep(
         x=(0.0,),
-        measure=lambda share: _of_this_seed(one_class.measure_convolutional, share),
+        measure=_from_one_training(one_class.measure_convolutional),
         settings=one_class.CONVOLUTIONAL,
         seeds=2,
     ),

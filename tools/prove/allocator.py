@@ -18,6 +18,7 @@ import threading
 import time
 from importlib.metadata import version
 
+from tools.shared.child import clean_environment
 from tools.shared.machine import PeakPrivateMemory, machine_and_versions
 from tools.shared.notebook_files import REPORTS_FOLDER, ROOT, lesson_path, notebook_paths, read_notebook, replace_file
 from tools.shared.notebook_runs import run_notebook
@@ -71,8 +72,9 @@ def measure_once(task: str, allocator: str) -> dict:
     command = [sys.executable, "-m", "tools.prove.allocator", "--child", task]
     start = time.perf_counter()
     with PeakPrivateMemory() as memory:
+        # This process has chosen its own allocator, which no child may inherit.
         child = subprocess.Popen(
-            command, cwd=ROOT, env=os.environ | {"COURSE_ALLOCATOR": allocator}, stdout=subprocess.DEVNULL
+            command, cwd=ROOT, env=clean_environment(COURSE_ALLOCATOR=allocator), stdout=subprocess.DEVNULL
         )
         limit = threading.Timer(LONGEST_TASK, child.kill)
         limit.start()

@@ -1,10 +1,11 @@
 """Plant known faults in a copy of the course, one at a time, and see which check finds each: `make faults`.
 
     python -m tools.prove.faults                          # all faults; an hour or more
-    python -m tools.prove.faults --only 04/ resumption    # those with such a text in name or place; writes nothing
+    python -m tools.prove.faults --only 04/ resumption    # those with such a text in name or place; the others keep their rows
+    python -m tools.prove.faults --new                    # those that have no row yet, after an interruption too
 
 The faults stand in `faults.toml`. First the unit tests of the place run; if they pass, the lesson, with its checkpoints in
-strict mode. Two copies work side by side. The table goes to `reports/FAULTS.md`.
+strict mode. Two copies work side by side. Each row goes to `reports/FAULTS.md` as soon as it is known.
 """
 
 import argparse
@@ -26,6 +27,7 @@ from tools.shared.working_copy import WorkingCopy
 PAGE = REPORTS_FOLDER / "FAULTS.md"
 FAULTS_FILE = Path(__file__).with_suffix(".toml")
 N_COPIES = 2  # a test uses one core most of the time
+NOT_CAUGHT = "**not caught**"
 
 
 @dataclass(frozen=True)
@@ -41,38 +43,52 @@ class Fault:
 
     @property
     def in_notebook(self) -> bool:
-        return not self.place.endswith(".py")
+        return is_cell(self.place)
+
+
+def is_cell(place: str) -> bool:
+    return place[:2].isdigit()
 
 
 def all_faults() -> list[Fault]:
     return [Fault(**entry) for entry in tomllib.loads(FAULTS_FILE.read_text(encoding="utf-8"))["faults"]]
 
 
-def planted(fault: Fault, folder: Path) -> tuple[Path, str]:
-    """The file of the course in `folder` that the fault is in, and its text with the fault; nothing is written.
+def source(place: str, folder: Path) -> str:
+    """The text of a place in the course in `folder`, empty if it is not there."""
+    if not is_cell(place):
+        path = folder / place
+        return path.read_text(encoding="utf-8") if path.exists() else ""
+    lesson, cell_id = place.split("/")
+    cells = read_notebook(lesson_path(lesson, folder / "notebooks")).cells
+    return "".join(cell.source for cell in cells if cell.get("id") == cell_id)
+
+
+def with_fault(fault: Fault, text: str) -> str:
+    """The text of the fault's place, with the fault.
 
     Raises:
-        ValueError: the place is not there exactly once, so the fault no longer fits the course.
+        ValueError: what it replaces is not there exactly once, so the fault no longer fits the course.
     """
-    if not fault.in_notebook:
-        path = folder / fault.place
-        return path, _replaced(path.read_text(encoding="utf-8") if path.exists() else "", fault)
-    lesson, cell_id = fault.place.split("/")
-    path = lesson_path(lesson, folder / "notebooks")
-    notebook = read_notebook(path)
-    cells = [cell for cell in notebook.cells if cell.get("id") == cell_id]
-    source = _replaced("".join(cell.source for cell in cells), fault)
-    cells[0].source = source
-    return path, notebook_text(notebook)
-
-
-def _replaced(text: str, fault: Fault) -> str:
     if text.count(fault.old) != 1:
         raise ValueError(
             f"{fault.name!r} no longer fits: expected {fault.old!r} once in {fault.place}, but it is there "
             f"{text.count(fault.old)} times. Correct the fault in {FAULTS_FILE.name}."
         )
     return text.replace(fault.old, fault.new)
+
+
+def planted(fault: Fault, folder: Path) -> tuple[Path, str]:
+    """The file of the course in `folder` that the fault is in, and its text with the fault; nothing is written."""
+    text = with_fault(fault, source(fault.place, folder))
+    if not fault.in_notebook:
+        return folder / fault.place, text
+    lesson, cell_id = fault.place.split("/")
+    path = lesson_path(lesson, folder / "notebooks")
+    notebook = read_notebook(path)
+    (cell,) = (cell for cell in notebook.cells if cell.get("id") == cell_id)
+    cell.source = text
+    return path, notebook_text(notebook)
 
 
 def unit_tests(fault: Fault) -> str:
@@ -129,30 +145,54 @@ def plant(fault: Fault, copy: WorkingCopy) -> list[str]:
     """Plant the fault in the copy, and return its row of the table."""
     copy.restore()
     replace_file(*planted(fault, copy.folder))
-    copy.python("-m", "tools.author.export_lessons").check_returncode()
-    row = [fault.place, fault.name, caught_by(fault, copy) or "**not caught**"]
-    print(*row, sep=" | ", flush=True)
-    return row
+    if fault.in_notebook:
+        copy.python("-m", "tools.author.export_lessons").check_returncode()
+    return [fault.place, fault.name, caught_by(fault, copy) or NOT_CAUGHT]
+
+
+def stored_rows() -> dict[tuple[str, str], list[str]]:
+    """Place and name of a fault → its row on the page."""
+    lines = PAGE.read_text(encoding="utf-8").splitlines() if PAGE.exists() else []
+    rows = [[text.replace("\\|", "|") for text in line[2:-2].split(" | ")] for line in lines if line.startswith("| ")][
+        2:
+    ]
+    return {(place, name): [place, name, caught] for place, name, caught in rows}
+
+
+def store(row: list[str]) -> None:
+    """Put a row on the page; the others stay, but for those of faults that are planted no longer."""
+    found = stored_rows() | {(row[0], row[1]): row}
+    places = [(fault.place, fault.name) for fault in all_faults()]
+    rows = [found[place] for place in places if place in found]
+    count = f"{sum(is_caught(row) for row in rows)} of {len(rows)} were caught"
+    missing = f"; {len(places) - len(rows)} were not planted yet" * (len(rows) < len(places))
+    head = f"# Planted faults\n\nWritten by `make faults`: {count}{missing}."
+    replace_file(PAGE, f"{head}\n\n{table(['place', 'fault', 'caught by'], rows)}\n")
+
+
+def is_caught(row: list[str]) -> bool:
+    return row[-1] != NOT_CAUGHT
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", nargs="+", metavar="TEXT", help="faults with one of these texts in name or place")
-    only = parser.parse_args().only
-    faults = [f for f in all_faults() if only is None or any(text in f.name + f.place for text in only)]
+    chosen = parser.add_mutually_exclusive_group()
+    chosen.add_argument("--only", nargs="+", metavar="TEXT", help="faults with one of these texts in name or place")
+    chosen.add_argument("--new", action="store_true", help="faults that have no row on the page yet")
+    arguments = parser.parse_args()
+    texts, known = arguments.only or [""], stored_rows() if arguments.new else {}
+    faults = [f for f in all_faults() if any(t in f.name + f.place for t in texts) and (f.place, f.name) not in known]
+    rows = []
     with tempfile.TemporaryDirectory() as folder:
         copies = [WorkingCopy(Path(folder).resolve() / str(number)) for number in range(N_COPIES)]
         failing = in_turn(failing_test, list(dict.fromkeys(map(unit_tests, faults))), copies)
         if first := next(filter(None, failing), None):
             sys.exit(f"{first} fails without any fault, so it can show nothing; repair it first.")
-        rows = list(in_turn(plant, faults, copies))
-    n_caught = sum(not row[-1].startswith("**") for row in rows)
-    count = f"{n_caught} of {len(rows)} were caught"
-    print(count)
-    if only is None:
-        head = f"# Planted faults\n\nWritten by `make faults`: {count}.\n\n"
-        replace_file(PAGE, f"{head}{table(['place', 'fault', 'caught by'], rows)}\n")
-    if n_caught < len(rows):
+        for row in in_turn(plant, faults, copies):
+            print(*row, sep=" | ", flush=True)
+            store(row)
+            rows.append(row)
+    if not all(map(is_caught, rows)):
         sys.exit(1)
 
 

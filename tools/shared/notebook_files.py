@@ -64,7 +64,7 @@ def ruff_format(source: str, file_name: str) -> str:
     command = [sys.executable, "-m", "ruff", "format", "--stdin-filename", str(ROOT / file_name), "-"]
     if Path(file_name).parts[0] == NOTEBOOK_FOLDER.name:
         command += ["--config", str(NOTEBOOK_RUFF)]
-    done = subprocess.run(command, input=source.encode(), capture_output=True, check=False)
+    done = subprocess.run(command, input=source.encode(), capture_output=True, check=False, timeout=60)
     if done.returncode:
         raise ValueError(f"ruff cannot format {file_name}: {done.stderr.decode().strip()}")
     return done.stdout.decode()

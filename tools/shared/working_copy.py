@@ -13,9 +13,9 @@ TIMEOUT = 1800  # seconds for one command in the copy
 
 def is_clone(root: Path = ROOT) -> bool:
     """Whether git is installed and can read the repository at `root`."""
-    return (
-        bool(shutil.which("git")) and subprocess.run(["git", "status"], cwd=root, capture_output=True).returncode == 0
-    )
+    if shutil.which("git") is None:
+        return False
+    return subprocess.run(["git", "status"], cwd=root, capture_output=True, timeout=TIMEOUT).returncode == 0
 
 
 def repository_files(root: Path = ROOT) -> list[str]:
@@ -23,7 +23,7 @@ def repository_files(root: Path = ROOT) -> list[str]:
     command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
     if not is_clone(root):
         raise RuntimeError(f"{root} is no clone that git can read: get the course with `git clone`, not as a ZIP file.")
-    listed = subprocess.run(command, cwd=root, capture_output=True, check=True).stdout.decode()
+    listed = subprocess.run(command, cwd=root, capture_output=True, check=True, timeout=TIMEOUT).stdout.decode()
     return [name for name in listed.split("\0") if name and (root / name).is_file()]
 
 
@@ -36,7 +36,7 @@ class WorkingCopy:
     def __init__(self, folder: Path):
         self.folder = folder
         self.files = repository_files()
-        subprocess.run(["git", "init", "-q", str(folder)], capture_output=True, check=True)
+        subprocess.run(["git", "init", "-q", str(folder)], capture_output=True, check=True, timeout=TIMEOUT)
         self.environment = os.environ | {"PYTHONPATH": str(folder), "COURSE_STRICT": "1"}
         self.restore()
 
