@@ -53,6 +53,8 @@ WORDS = {
     "px": "pixels",
 }
 
+ROUNDING = 1e-5  # relative spread between runs that no random number explains
+
 # Results of this session by name, in the order in which they came: what `results_table` prints.
 _results: dict[str, float] = {}
 
@@ -132,13 +134,14 @@ def _band(band: dict) -> str:
 
 def _mean(band: dict) -> str:
     mean = mean_and_std(band["mean"], band["std"])
-    if _only_rounding(band["mean"], band["std"]):
+    if is_same_for_all_seeds(band["mean"], band["std"]):
         return f"{mean}, whatever the seed"  # from stored weights or curves, or without any randomness
     return f"{band['seeds']} seeds: {mean}"
 
 
-def _only_rounding(mean: float, std: float) -> bool:
-    return std <= 1e-6 * abs(mean)
+def is_same_for_all_seeds(mean: float, std: float) -> bool:
+    """Whether a result spreads by no more than rounding does, because it comes from stored weights or curves."""
+    return std <= ROUNDING * abs(mean)
 
 
 def mean_and_std(mean: float, std: float, format_spec: str = "") -> str:
@@ -147,7 +150,7 @@ def mean_and_std(mean: float, std: float, format_spec: str = "") -> str:
     A deviation that these decimals do not show is left out.
     """
     if not format_spec:
-        if _only_rounding(mean, std):
+        if is_same_for_all_seeds(mean, std):
             return f"{mean:,.0f}" if abs(mean) >= 10_000 else f"{mean:.4g}"
         format_spec = f".{max(0, -math.floor(math.log10(float(f'{std:.0e}'))))}f"
     spread = format(std, format_spec)

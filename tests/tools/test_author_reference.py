@@ -127,26 +127,30 @@ def test_new_bands_replace_those_of_their_lesson_alone():
 
 def test_bands_are_confirmed_for_changed_code_only_if_every_result_is_the_same():
     before = {"lessons": {"98": {"seconds": 1, "fingerprint": "old"}}, "results": {"98.one": {"mean": 1, "std": 0.1}}}
-    after = reference.confirmed(before, "98", {"98.one": 1.5}, {"98.one": 1.5}, "new")
+    same = {"98.one": 1.5}
+    after = reference.confirmed(before, "98", same, same, same, "new")
     assert after == {"lessons": {"98": {"seconds": 1, "fingerprint": "new"}}, "results": before["results"]}
     for other in ({"98.one": 1.5 + 1e-12}, {"98.one": 1.5, "98.two": 2.0}, {}):
         with pytest.raises(reference.MeasurementError, match="results differ"):
-            reference.confirmed(before, "98", {"98.one": 1.5}, other, "new")
+            reference.confirmed(before, "98", same, other, other, "new")
     with pytest.raises(reference.MeasurementError, match="other results than the bands"):
-        reference.confirmed(before, "98", {"98.two": 1.5}, {"98.two": 1.5}, "new")
+        reference.confirmed(before, "98", {"98.two": 1.5}, {"98.two": 1.5}, {"98.two": 1.5}, "new")
 
 
-def test_one_run_renews_the_band_of_a_result_that_no_seed_changes():
+def test_a_result_that_no_seed_changes_gets_a_new_band_unless_another_seed_changes_it_now():
     runs = [
         {"seconds": 2, "measured": {"date": "2026"}, "results": {"98.curve": 3.0, "98.seed": seed}} for seed in range(8)
     ]
     before = reference.updated({"lessons": {}, "results": {}}, "98", runs, "old")
-    after = reference.confirmed(before, "98", runs[0]["results"], {"98.curve": 4.0, "98.seed": 0}, "new")
+    now = {"98.curve": 4.0, "98.seed": 0}
+    after = reference.confirmed(before, "98", runs[0]["results"], now, {"98.curve": 4.0, "98.seed": 7}, "new")
     assert after["results"]["98.seed"] == before["results"]["98.seed"]
     curve = after["results"]["98.curve"]
     assert curve["mean"] == 4
     assert curve["values"] == [4.0] * 8
     assert curve["low"] < 4 < curve["high"] < 4.1
+    with pytest.raises(reference.MeasurementError, match="results differ"):
+        reference.confirmed(before, "98", runs[0]["results"], now, {"98.curve": 4.1, "98.seed": 7}, "new")
 
 
 def test_a_run_records_the_checkpoints_and_leaves_the_notebook(notebook, tmp_path):

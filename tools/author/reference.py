@@ -9,7 +9,8 @@ Each lesson runs once per seed in a fresh kernel. What a run gave is kept in `.r
 goes on where it stopped, and a lesson is measured again only when something changed that can change a result. The file
 keeps a fingerprint of that code for each lesson, and `make test` fails when it no longer fits. With `--same-as` a lesson
 runs once as it was in another commit and once as it is, on this machine and with the same seed; if all results agree to
-the last digit, its bands hold for the present code. A result that no seed changes may differ: its band is renewed.
+the last digit, its bands hold for the present code. A result that no seed changes may differ: its band is renewed, if a
+third run with another seed agrees.
 """
 
 import argparse
@@ -31,6 +32,7 @@ from pathlib import Path
 from scipy import stats
 
 from course_utils import usable_cores
+from course_utils.checks import ROUNDING, is_same_for_all_seeds
 from tools.shared.fingerprint import fingerprint
 from tools.shared.notebook_files import (
     REFERENCE_FILE,
@@ -46,7 +48,6 @@ from tools.shared.notebook_runs import CellFailed, recorded_results, run_noteboo
 SEEDS = range(101, 113)
 FEWEST_SEEDS = 8
 PROBABILITY = 0.9999
-SAME = 1e-5  # relative spread up to which a result does not depend on the seed
 TOLERANCE_OF_SAME = 0.02
 
 RUNS_FOLDER = ROOT / ".reference"
@@ -95,8 +96,8 @@ def band(values: list[float], name: str = "") -> dict:
     mean, std = statistics.fmean(values), statistics.stdev(values)
     t = stats.t.ppf((1 + PROBABILITY) / 2, n - 1)
     half_width = t * std * math.sqrt(1 + 1 / n)
-    if _is_same_for_all_seeds(mean, std):
-        half_width = max(half_width, TOLERANCE_OF_SAME * abs(mean) + SAME)
+    if is_same_for_all_seeds(mean, std):
+        half_width = max(half_width, TOLERANCE_OF_SAME * abs(mean) + ROUNDING)
     lowest, highest = possible_range(name)
     return {
         "mean": _six_digits(mean),
@@ -106,10 +107,6 @@ def band(values: list[float], name: str = "") -> dict:
         "seeds": n,
         "values": [_six_digits(value) for value in values],
     }
-
-
-def _is_same_for_all_seeds(mean: float, std: float) -> bool:
-    return std <= SAME * abs(mean)
 
 
 def possible_range(name: str) -> tuple[float, float]:
@@ -198,12 +195,11 @@ def updated(reference: dict, lesson: str, runs: list[dict], code: str) -> dict:
     return {"lessons": {**reference["lessons"], lesson: entry}, "results": results}
 
 
-def confirmed(reference: dict, lesson: str, before: dict, after: dict, code: str) -> dict:
+def confirmed(reference: dict, lesson: str, before: dict, after: dict, other_seed: dict, code: str) -> dict:
     """`reference` with a new fingerprint of a lesson whose results `before` and `after` a change are the same.
 
-    A result that was the same for all seeds, because it comes from stored weights or curves, may have changed with them.
-    One run tells it, so its band is renewed. If the change makes such a result depend on the seed, one run cannot see that:
-    measure the bands. The duration stays that of the measurement.
+    A result that was the same for all seeds, because it comes from stored weights or curves, may have changed with them. If
+    the run with the `other_seed` agrees, one run tells it, so its band is renewed. The duration stays that of the measurement.
 
     Raises:
         MeasurementError: a result that depends on the seed differs, or there is another set of results.
@@ -213,7 +209,11 @@ def confirmed(reference: dict, lesson: str, before: dict, after: dict, code: str
     differing = [
         name
         for name in changed
-        if name not in bands or not _is_same_for_all_seeds(bands[name]["mean"], bands[name]["std"])
+        if name not in bands
+        or not is_same_for_all_seeds(bands[name]["mean"], bands[name]["std"])
+        or not is_same_for_all_seeds(
+            after.get(name, math.nan), abs(after.get(name, 0) - other_seed.get(name, math.nan))
+        )
     ]
     if differing:
         described = "; ".join(f"{name}: {before.get(name)} and {after.get(name)}" for name in differing)
@@ -225,11 +225,11 @@ def confirmed(reference: dict, lesson: str, before: dict, after: dict, code: str
     return {"lessons": {**reference["lessons"], lesson: entry}, "results": {**bands, **renewed}}
 
 
-def results_at(lesson: str, folder: Path) -> dict[str, float]:
+def results_at(lesson: str, folder: Path, **seed: str) -> dict[str, float]:
     """The results of a lesson, with notebook and helper package as they are in the working tree `folder`."""
     path = lesson_path(lesson, folder / "notebooks")
     with recorded_results() as (variables, results):
-        run_notebook(read_notebook(path), path.parent, PYTHONPATH=str(folder), **variables)
+        run_notebook(read_notebook(path), path.parent, PYTHONPATH=str(folder), **seed, **variables)
     return {result["name"]: result["value"] for result in results}
 
 
@@ -245,8 +245,9 @@ def confirm(lessons: list[str], revision: str) -> None:
         try:
             for lesson in lessons:
                 before, after = results_at(lesson, other), results_at(lesson, ROOT)
+                other_seed = after if after == before else results_at(lesson, ROOT, COURSE_SEED=str(SEEDS[0]))
                 reference = json.loads(REFERENCE_FILE.read_text(encoding="utf-8"))
-                write(confirmed(reference, lesson, before, after, fingerprint(lesson_path(lesson))))
+                write(confirmed(reference, lesson, before, after, other_seed, fingerprint(lesson_path(lesson))))
                 print(f"lesson {lesson}: the bands hold for the present code", flush=True)
         finally:
             subprocess.run(["git", "worktree", "remove", "--force", other], cwd=ROOT, check=True)

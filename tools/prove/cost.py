@@ -136,7 +136,7 @@ Written by `make cost`: {{measured}}.
 
 {{lessons}}
 
-A complete run in a fresh kernel, imports included; of {{repeats}} runs the median times and the largest memory. CPU seconds
+A complete run in a fresh kernel, imports included: the median times and the largest memory of {{repeats}}. CPU seconds
 are those of the kernel, user and system. Private memory is what every student needs anew; files of libraries come on top
 once per machine. The JupyterLab server itself, without a notebook, holds {{server:,.0f}} MB.
 
@@ -167,7 +167,13 @@ def page(lessons: dict[str, Run], repeats: int, server: float, measured: str) ->
     guarantee, limit, cores = memory_and_cores(list(lessons.values()), server)
     most_expensive = max(lessons.values(), key=lambda run: run.cpu_seconds)
     tables = {"lessons": lessons_table(lessons), "students": class_table(most_expensive, guarantee)}
-    numbers = {"repeats": repeats, "server": server, "guarantee": guarantee, "limit": limit, "cores": cores}
+    numbers = {
+        "repeats": "one run" if repeats == 1 else f"{repeats} runs",
+        "server": server,
+        "guarantee": guarantee,
+        "limit": limit,
+        "cores": cores,
+    }
     return TEMPLATE.format(measured=measured, cpu_seconds=most_expensive.cpu_seconds, **tables, **numbers)
 
 
