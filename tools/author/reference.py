@@ -206,15 +206,15 @@ def confirmed(reference: dict, lesson: str, before: dict, after: dict, other_see
     """
     changed = sorted(name for name in {*before, *after} if before.get(name) != after.get(name))
     bands = reference["results"]
-    differing = [
-        name
-        for name in changed
-        if name not in bands
-        or not is_same_for_all_seeds(bands[name]["mean"], bands[name]["std"])
-        or not is_same_for_all_seeds(
-            after.get(name, math.nan), abs(after.get(name, 0) - other_seed.get(name, math.nan))
-        )
-    ]
+
+    def may_change(name: str) -> bool:
+        if name not in bands or name not in after:
+            return False
+        by_another_seed = abs(after[name] - other_seed.get(name, math.nan))
+        pairs = [(bands[name]["mean"], bands[name]["std"]), (after[name], by_another_seed)]
+        return all(is_same_for_all_seeds(value, spread) for value, spread in pairs)
+
+    differing = [name for name in changed if not may_change(name)]
     if differing:
         described = "; ".join(f"{name}: {before.get(name)} and {after.get(name)}" for name in differing)
         raise MeasurementError(f"results differ, so the bands have to be measured again ({described}).")
@@ -241,7 +241,9 @@ def confirm(lessons: list[str], revision: str) -> None:
     """Renew the fingerprints of lessons whose results are those of `revision`."""
     with tempfile.TemporaryDirectory() as folder:
         other = Path(folder) / "other"
-        subprocess.run(["git", "worktree", "add", "--detach", "--quiet", other, revision], cwd=ROOT, check=True)
+        subprocess.run(
+            ["git", "worktree", "add", "--detach", "--quiet", other, revision], cwd=ROOT, check=True, timeout=60
+        )
         try:
             for lesson in lessons:
                 before, after = results_at(lesson, other), results_at(lesson, ROOT)
@@ -250,7 +252,7 @@ def confirm(lessons: list[str], revision: str) -> None:
                 write(confirmed(reference, lesson, before, after, other_seed, fingerprint(lesson_path(lesson))))
                 print(f"lesson {lesson}: the bands hold for the present code", flush=True)
         finally:
-            subprocess.run(["git", "worktree", "remove", "--force", other], cwd=ROOT, check=True)
+            subprocess.run(["git", "worktree", "remove", "--force", other], cwd=ROOT, check=True, timeout=60)
 
 
 def main() -> None:
