@@ -40,6 +40,9 @@ test: $(INSTALLED_DEV) ## run all tests and re-execute every notebook (about hal
 check: $(INSTALLED_DEV) ## style, types and the quick tests, in a minute and a half
 	$(VENV_PYTHON) -m pytest tests -m "not slow" --numprocesses 2 --dist loadfile
 
+test-slow: $(INSTALLED_DEV) ## the tests that `make check` leaves out, without the notebooks
+	$(VENV_PYTHON) -m pytest tests -m slow
+
 notebooks: lessons ## re-execute the notebooks and store their outputs
 	$(VENV_PYTHON) -m tools.author.execute
 
@@ -91,9 +94,6 @@ faults: $(INSTALLED_DEV) ## plant faults in a copy, and see which checks find th
 
 stress: $(INSTALLED_DEV) ## full disks, no network, other languages: it works, or says what to do
 	$(VENV_PYTHON) -m tools.prove.stress
-
-test-slow: $(INSTALLED_DEV) ## the tests that `make check` leaves out, without the notebooks
-	$(VENV_PYTHON) -m pytest tests -m slow
 
 test-backends: $(INSTALLED_DEV) ## the lessons on JAX, PyTorch and two devices
 	$(VENV_PYTHON) -m nox -s backends

@@ -3,9 +3,10 @@
 | module | what it holds |
 |---|---|
 | `data` | MNIST and Fashion-MNIST from files inside the package |
+| `backend` | Keras, imported quietly, with an allocator that keeps its memory |
 | `devices` | `setup` of a notebook: seeds, CPU or GPUs |
 | `training` | `train` for fitting a model; `batches`, `callbacks`, `resume`, `input_checks` and `splits` are its parts |
-| `pretrained` | `load_pretrained` for models that were trained in advance |
+| `pretrained` | `load_pretrained` for models that were trained in advance, `load_curve` for the results of many trainings |
 | `plotting` | figures with alternative text |
 | `evaluation` | what "good" means: PSNR, the BCE floor, PCA and the mean image as baselines |
 | `checks` | `checkpoint` for results |

@@ -195,8 +195,6 @@ def plot_learning_curves(
     alt: str,
     ylabel: str,
     caption: str | None = None,
-    floor: float | None = None,
-    log: bool = False,
 ) -> None:
     """Plot one line per training over its epochs.
 
@@ -205,8 +203,6 @@ def plot_learning_curves(
         alt: as for `show`.
         caption: as for `show`.
         ylabel: name and unit of the numbers.
-        floor: a value that cannot be passed, drawn as a dashed line.
-        log: logarithmic vertical axis.
 
     Raises:
         ValueError: there are no curves, or more than can be told apart.
@@ -216,58 +212,10 @@ def plot_learning_curves(
     fig, axis = plt.subplots(figsize=(WIDTH, HEIGHT), layout="constrained")
     for (label, values), marker in zip(curves.items(), MARKERS, strict=False):
         axis.plot(range(1, len(values) + 1), values, marker=marker, label=label)
-    if floor is not None:
-        axis.axhline(floor, color="black", linestyle="--", linewidth=1.5, label="floor")
-    if log:
-        axis.set_yscale("log")
     axis.xaxis.get_major_locator().set_params(integer=True)  # type: ignore[call-arg]
     axis.set(xlabel="epoch", ylabel=ylabel)
     fig.legend(loc="outside upper center", ncols=2)
     show(fig, alt=alt, caption=caption)
-
-
-def scatter_codes(z: np.ndarray, y: np.ndarray, *, alt: str, caption: str | None = None, title: str = "") -> None:
-    """Draw two-dimensional codes as points colored by digit, each digit's name at or near the median of its points.
-
-    Args:
-        z: codes, shape `(n, 2)`.
-        y: digits 0…9, shape `(n,)`; not all of them need to occur.
-        alt: as for `show`.
-        caption: as for `show`.
-        title: text above the figure.
-
-    Raises:
-        ValueError: the codes are not two-dimensional.
-    """
-    if z.ndim != 2 or z.shape[1] != 2:
-        raise ValueError(f"expected codes of shape (n, 2), but it is {z.shape}.")
-    fig, axis = plt.subplots(figsize=(6.4, HEIGHT))
-    digits = np.unique(y)
-    for digit in digits:
-        axis.scatter(z[y == digit, 0], z[y == digit, 1], s=5, color=COLORS[digit], alpha=0.5, linewidths=0)
-    medians = np.array([np.median(z[y == digit], axis=0) for digit in digits])
-    axis.autoscale_view()  # otherwise only when it is drawn
-    places = _push_apart(axis.transLimits.transform(medians), distance=0.09)  # in parts of the axes
-    for digit, place in zip(digits, places, strict=True):
-        axis.text(
-            place[0], place[1], str(digit), fontsize=15, weight="bold", ha="center", va="center", transform=axis.transAxes,
-            bbox={"boxstyle": "circle,pad=0.15", "facecolor": "white", "edgecolor": COLORS[digit], "alpha": 0.9},
-        )  # fmt: skip
-    axis.set(xlabel="$z_1$", ylabel="$z_2$", title=title)
-    show(fig, alt=alt, caption=caption)
-
-
-def _push_apart(points: np.ndarray, distance: float) -> np.ndarray:
-    """Move points `(n, 2)` that are nearer to each other than `distance` away from each other, so that labels do not overlap."""
-    points = points + 1e-6 * np.arange(len(points))[:, np.newaxis]  # equal points have no direction to part in
-    for _ in range(100):
-        gaps = points[:, np.newaxis] - points
-        lengths = np.linalg.norm(gaps, axis=-1)
-        np.fill_diagonal(lengths, np.inf)
-        if lengths.min() >= distance:
-            break
-        points += np.einsum("ij,ijk->ik", np.maximum(distance / lengths - 1, 0) / 2, gaps)
-    return points
 
 
 def _require_texts(alt: str, caption: str | None) -> None:

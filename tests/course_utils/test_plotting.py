@@ -56,11 +56,6 @@ def images(n, *shape):
     return np.random.default_rng(0).uniform(size=(n, *shape))
 
 
-def codes(n=40, digits=10):
-    rng = np.random.default_rng(0)
-    return rng.normal(size=(n, 2)), np.arange(n) % digits
-
-
 def public_functions():
     return [
         (name, function)
@@ -75,7 +70,6 @@ CALLS = {
     "explorer": lambda **texts: plotting.explorer(**texts),
     "show_images": lambda **texts: plotting.show_images({"x": images(3, 784)}, **texts),
     "plot_learning_curves": lambda **texts: plotting.plot_learning_curves({"x": [2.0, 1.0]}, ylabel="loss", **texts),
-    "scatter_codes": lambda **texts: plotting.scatter_codes(*codes(), **texts),
 }
 
 
@@ -169,25 +163,17 @@ def test_images_that_are_not_square_and_gray_are_refused_and_leave_no_figure(sha
     assert plt.get_fignums() == []
 
 
-def test_learning_curves_start_at_epoch_one_and_show_floor_and_scale(displayed):
+def test_learning_curves_start_at_epoch_one_and_have_their_names(displayed):
     curves = {"training": [0.3, 0.2, 0.1], "validation": [0.31, 0.22]}
-    plotting.plot_learning_curves(curves, alt=ALT, ylabel="loss (nats)", floor=0.05, log=True)
+    plotting.plot_learning_curves(curves, alt=ALT, ylabel="loss (nats)")
     ((figure, _),) = displayed
     (axis,) = figure.axes
-    training, validation, floor = axis.lines
+    training, validation = axis.lines
     assert training.get_xydata().tolist() == [[1, 0.3], [2, 0.2], [3, 0.1]]
     assert validation.get_xydata().tolist() == [[1, 0.31], [2, 0.22]]
-    assert list(floor.get_ydata()) == [0.05, 0.05]
     (legend,) = figure.findobj(Legend)
-    assert [text.get_text() for text in legend.get_texts()] == ["training", "validation", "floor"]
-    assert (axis.get_yscale(), axis.get_xlabel(), axis.get_ylabel()) == ("log", "epoch", "loss (nats)")
-
-
-def test_learning_curves_without_a_floor_have_a_linear_axis_and_nothing_else(displayed):
-    plotting.plot_learning_curves({"training": [0.3, 0.2]}, alt=ALT, ylabel="loss")
-    ((figure, _),) = displayed
-    assert len(figure.axes[0].lines) == 1
-    assert figure.axes[0].get_yscale() == "linear"
+    assert [text.get_text() for text in legend.get_texts()] == ["training", "validation"]
+    assert (axis.get_yscale(), axis.get_xlabel(), axis.get_ylabel()) == ("linear", "epoch", "loss (nats)")
 
 
 def test_eight_learning_curves_can_be_told_apart(displayed):
@@ -202,50 +188,6 @@ def test_eight_learning_curves_can_be_told_apart(displayed):
 def test_more_curves_than_can_be_told_apart_are_refused(n, displayed):
     with pytest.raises(ValueError, match=f"1 to 8 curves, but there are {n}"):
         plotting.plot_learning_curves({str(i): [1.0] for i in range(n)}, alt=ALT, ylabel="loss")
-    assert plt.get_fignums() == []
-
-
-def test_codes_are_drawn_in_the_color_of_their_digit_with_its_name_in_the_middle(displayed):
-    z, y = codes()
-    plotting.scatter_codes(z, y, alt=ALT, title="codes")
-    ((figure, _),) = displayed
-    (axis,) = figure.axes
-    assert axis.get_title() == "codes"
-    assert len(axis.collections) == len(axis.texts) == 10
-    for digit, (points, text) in enumerate(zip(axis.collections, axis.texts, strict=True)):
-        np.testing.assert_array_equal(points.get_offsets(), z[y == digit])
-        assert text.get_text() == str(digit)
-        middle = axis.transLimits.transform(np.median(z[y == digit], axis=0))
-        assert text.get_position() == pytest.approx(middle, abs=0.05)  # labels that would overlap are pushed apart
-    assert len({tuple(points.get_facecolor()[0]) for points in axis.collections}) == 10
-
-
-def test_codes_of_a_few_digits_only_are_drawn_without_a_warning(displayed, recwarn):
-    z, y = codes(digits=3)
-    plotting.scatter_codes(z, y, alt=ALT)
-    ((figure, _),) = displayed
-    assert [text.get_text() for text in figure.axes[0].texts] == ["0", "1", "2"]
-    # Libraries' announcements of what they will change are irrelevant here.
-    assert [warning for warning in recwarn if not issubclass(warning.category, DeprecationWarning)] == []
-
-
-@pytest.mark.parametrize("shape", [(40,), (40, 3), (40, 2, 1)])
-def test_codes_that_are_not_two_dimensional_are_refused(shape, displayed):
-    with pytest.raises(ValueError, match=r"shape \(n, 2\), but it is \(40"):
-        plotting.scatter_codes(np.zeros(shape), np.zeros(40, int), alt=ALT)
-
-
-@pytest.mark.parametrize("medians", [np.zeros((10, 2)), np.linspace(0, 0.1, 20).reshape(10, 2)])
-def test_labels_that_would_overlap_are_pushed_apart(medians):
-    places = plotting._push_apart(medians, distance=0.09)
-    distances = np.linalg.norm(places[:, np.newaxis] - places, axis=-1)
-    assert distances[~np.eye(10, dtype=bool)].min() > 0.08
-    np.testing.assert_allclose(places.mean(axis=0), medians.mean(axis=0), atol=1e-5)
-
-
-def test_labels_with_room_stay_where_they_are():
-    apart = np.array([[0, 0], [0.1, 0], [0, 0.1]])
-    np.testing.assert_allclose(plotting._push_apart(apart, distance=0.09), apart, atol=1e-5)
     assert plt.get_fignums() == []
 
 

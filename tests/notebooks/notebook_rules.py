@@ -23,9 +23,6 @@ LONGEST_SETUP = 3  # lines
 FEWEST_QUESTIONS = 4
 FEWEST_EXERCISES = 4
 
-# Lessons whose second edition is not written yet keep the rules that came later only in part.
-FIRST_EDITION: set[str] = set()
-
 # The story between the second and the third has sections of its own, whose titles say what happens.
 PARTS = (
     *("What you will learn", "Warm-up questions"),

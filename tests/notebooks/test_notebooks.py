@@ -28,8 +28,7 @@ def test_notebooks_have_names_like_01_autoencoder():
 @pytest.mark.parametrize("path", notebook_paths(), ids=lambda path: path.stem)
 def test_notebook_keeps_the_rules(path):
     notebook = read_notebook(path)
-    kept = [rule for rule in BROKEN if lesson_of(path) not in rules.FIRST_EDITION or rule not in LATER_RULES]
-    problems = {rule.__name__: rule(notebook) for rule in kept}
+    problems = {rule.__name__: rule(notebook) for rule in BROKEN}
     problems["links"] = rules.broken_links(rules.markdown_text(notebook), path.parent)
     assert {name: found for name, found in problems.items() if found} == {}
     assert path.stat().st_size < rules.LARGEST_FILE
@@ -190,11 +189,6 @@ BROKEN = {
         edit("open-1", source="Because."),
     ],
     rules.cells_are_short: [lengthen_cells],
-}
-
-# What lessons of the first edition do not keep yet.
-LATER_RULES = {
-    *(rules.opens_with_a_question, rules.figures_have_captions, rules.parts_are_there, rules.exercises_are_varied),
 }
 
 

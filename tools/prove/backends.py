@@ -40,7 +40,7 @@ NUMBERS = (
 
 WHAT_CANNOT_BE_EQUAL = """\
 - **Single numbers.** The same seed draws other random numbers on each backend, so weights, noise and results differ as they
-  do between seeds. That is why results are held against bands.
+  do between seeds. That is why results are compared with bands.
 - **The order of the examples.** On TensorFlow `train` draws it, anew for each epoch and the same after a resumption. On the
   others Keras does.
 - **Compilation.** JAX compiles every model, PyTorch none, TensorFlow only long trainings of dense layers, and none on several
@@ -48,9 +48,10 @@ WHAT_CANNOT_BE_EQUAL = """\
 - **Noise on several devices.** Under `MirroredStrategy` each device has its own copy of the random numbers' state, so all draw
   the same noise, each for its part of a batch.
 - **Means over the batch on several devices.** Each device takes the mean of its own part: batch normalization, and the
-  sparsity penalty of lesson 04, which is not linear in that mean. The error with that penalty is another than on one device
-  with the same batch, and about that of one device that computes the penalty for each half of the batch. Where neither
-  noise nor such a mean is in the loss, several devices train as one does (`tests/course_utils/test_devices_in_a_process.py`).
+  sparsity penalty of lesson 04, which is not linear in that mean. With that penalty, the error differs from that of one
+  device with the same batch. It is close to that of one device that computes the penalty on each half of the batch. Where
+  neither noise nor such a mean is in the loss, several devices train as one does
+  (`tests/course_utils/test_devices_in_a_process.py`).
 """
 
 

@@ -145,7 +145,7 @@ once per machine. The JupyterLab server itself, without a notebook, holds {{serv
 All students work for {CLASS_MINUTES} minutes on the lesson that needs most. A node has {NODE_CORES} cores and {NODE_GIB} GiB, of
 which {USABLE:.0%} are for students. Cores = students × runs × {{cpu_seconds:,.0f}} CPU seconds / {60 * CLASS_MINUTES:,} s; "done
 after" = students × {{cpu_seconds:,.0f}} / cores, which says how long everybody waits after "run all cells now". Choose the
-cores by it: the average alone is met by too few.
+number of cores by this waiting time; the average load alone suggests too few.
 
 {{students}}
 

@@ -1,4 +1,4 @@
-"""Do to the course what may happen to it, and see whether it works or says what to do: `make stress`.
+"""Run a lesson with a full disk, without a network, in another language, and see what happens: `make stress`.
 
 Surroundings only: `tests/course_utils/test_resume.py` kills trainings. The page is `reports/STRESS.md`; what this machine
 does not allow is reported as not tried.
