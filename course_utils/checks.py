@@ -53,7 +53,7 @@ WORDS = {
     "px": "pixels",
 }
 
-ROUNDING = 1e-5  # relative spread between runs that no random number explains
+ROUNDING = 1e-5  # relative spread up to which runs differ by rounding alone
 
 # Results of this session by name, in the order in which they came: what `results_table` prints.
 _results: dict[str, float] = {}

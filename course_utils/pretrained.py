@@ -70,8 +70,8 @@ def load_pretrained(name: str, model: keras.Model) -> dict:
     """
     if name not in pretrained_names():
         raise PretrainedError(
-            f"No model {name!r} was trained in advance; expected one of {pretrained_names()}. If the course has had it, its "
-            f"description is missing: {REMEDY}."
+            f"No model {name!r} was trained in advance; expected one of {pretrained_names()}. If it belongs to the course, "
+            f"its description file is missing: {REMEDY}."
         )
     description = _read_description(name)
     weights = _read_verified(name, description.pop("sha256"))

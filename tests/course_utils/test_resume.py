@@ -224,6 +224,7 @@ def test_a_training_that_ended_before_its_file_was_deleted_is_not_repeated(x, pa
     assert not path.exists()
 
 
+@pytest.mark.slow
 def test_a_model_that_builds_itself_goes_on_too(x, path, capsys):
     class Own(keras.Model):
         def __init__(self):

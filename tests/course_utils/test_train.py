@@ -213,7 +213,6 @@ def test_inputs_that_are_their_own_targets_may_be_several_arrays(x, capsys):
     assert len(train(model, arrays, arrays, loss=["mse", "mse"], epochs=1).history["loss"]) == 1
 
 
-@pytest.mark.usefixtures("eagerly")
 def test_a_model_that_builds_itself_in_its_first_step_is_trained(x, capsys):
     model = keras.Sequential([keras.layers.Dense(3), keras.layers.Dense(6)])
     assert len(train(model, x, x, loss="mse", epochs=1).history["loss"]) == 1

@@ -43,7 +43,7 @@ def test_a_fault_is_caught_by_what_fails_and_by_nothing_else(monkeypatch, tmp_pa
         assert faults.caught_by(fault, copy) == check
 
 
-def test_every_fault_has_its_row_in_order_and_no_copy_serves_two_at_once():
+def test_every_fault_is_planted_and_no_copy_serves_two_at_once():
     def in_copy(item, copy):
         assert not copy.is_used
         copy.is_used = True
@@ -52,7 +52,7 @@ def test_every_fault_has_its_row_in_order_and_no_copy_serves_two_at_once():
         return item
 
     copies = [SimpleNamespace(is_used=False) for _ in range(2)]
-    assert list(faults.in_turn(in_copy, [0, 1, 2, 3], copies)) == [0, 1, 2, 3]
+    assert sorted(faults.in_turn(in_copy, [0, 1, 2, 3], copies)) == [0, 1, 2, 3]
 
 
 def test_faults_that_are_planted_again_get_new_rows_and_the_others_keep_theirs(monkeypatch, tmp_path):
@@ -74,3 +74,26 @@ def test_faults_that_are_planted_again_get_new_rows_and_the_others_keep_theirs(m
     assert rows[-1] == "| c.py | z | a \\| b |"
     assert stored("a.py", "x", "unit test `x`")[2].endswith("3 of 3 were caught.")
     assert set(faults.stored_rows()) == {("a.py", "x"), ("b.py", "y"), ("c.py", "z")}
+
+
+def test_faults_are_chosen_by_their_texts_or_because_they_have_no_row(monkeypatch, tmp_path):
+    x, y, z = planted = [Fault(name, place, "a", "b") for name, place in (("x", "a.py"), ("y", "b.py"), ("z", "c.py"))]
+    monkeypatch.setattr(faults, "all_faults", lambda: planted)
+    monkeypatch.setattr(faults, "PAGE", tmp_path / "FAULTS.md")
+    assert faults.selected([""], only_new=True) == planted
+    faults.store(["b.py", "y", "unit test `y`"])
+    assert faults.selected([""], only_new=True) == [x, z]
+    assert faults.selected([""], only_new=False) == planted
+    assert faults.selected(["b.p", "z"], only_new=False) == [y, z]
+
+
+def test_after_an_error_nothing_more_is_planted():
+    def in_copy(item, copy):
+        begun.append(item)
+        time.sleep(0.01)
+        raise ValueError("no longer fits")
+
+    begun = []
+    with pytest.raises(ValueError, match="no longer fits"):
+        list(faults.in_turn(in_copy, list(range(50)), [SimpleNamespace()]))
+    assert len(begun) < 10

@@ -59,7 +59,7 @@ POSSIBLE = (
     (r"inception_score", 1, 10),
     (r"accuracy|share|accuracy_at_t1|auroc|power", 0, 1),
     (r"cosine|agreement|correlation", -1, 1),
-    (r"units_in_use", 0, 128),
+    (r"units_in_use", 0, 128),  # lesson 05 has 128
     (
         r"mse|bce|error|ratio|nelbo|rate|score|difference|activation|deg|pixels|over_\w+|copying|frechet|variety|error_4px",
         0,
@@ -198,8 +198,8 @@ def updated(reference: dict, lesson: str, runs: list[dict], code: str) -> dict:
 def confirmed(reference: dict, lesson: str, before: dict, after: dict, other_seed: dict, code: str) -> dict:
     """`reference` with a new fingerprint of a lesson whose results `before` and `after` a change are the same.
 
-    A result that was the same for all seeds, because it comes from stored weights or curves, may have changed with them. If
-    the run with the `other_seed` agrees, one run tells it, so its band is renewed. The duration stays that of the measurement.
+    A result that was the same for all seeds, because it comes from stored weights or curves, may have changed with them. Its
+    band is renewed from this one run if the run with another seed agrees. The duration stays that of the measurement.
 
     Raises:
         MeasurementError: a result that depends on the seed differs, or there is another set of results.
@@ -216,7 +216,10 @@ def confirmed(reference: dict, lesson: str, before: dict, after: dict, other_see
 
     differing = [name for name in changed if not may_change(name)]
     if differing:
-        described = "; ".join(f"{name}: {before.get(name)} and {after.get(name)}" for name in differing)
+        described = "; ".join(
+            f"{name}: {before.get(name)} and {after.get(name)}, with another seed {other_seed.get(name)}"
+            for name in differing
+        )
         raise MeasurementError(f"results differ, so the bands have to be measured again ({described}).")
     if set(after) != {name for name in reference["results"] if name.startswith(f"{lesson}.")}:
         raise MeasurementError("the lesson has other results than the bands, so these have to be measured.")
@@ -225,11 +228,11 @@ def confirmed(reference: dict, lesson: str, before: dict, after: dict, other_see
     return {"lessons": {**reference["lessons"], lesson: entry}, "results": {**bands, **renewed}}
 
 
-def results_at(lesson: str, folder: Path, **seed: str) -> dict[str, float]:
+def results_at(lesson: str, folder: Path, **environment: str) -> dict[str, float]:
     """The results of a lesson, with notebook and helper package as they are in the working tree `folder`."""
     path = lesson_path(lesson, folder / "notebooks")
     with recorded_results() as (variables, results):
-        run_notebook(read_notebook(path), path.parent, PYTHONPATH=str(folder), **seed, **variables)
+        run_notebook(read_notebook(path), path.parent, PYTHONPATH=str(folder), **environment, **variables)
     return {result["name"]: result["value"] for result in results}
 
 

@@ -92,7 +92,7 @@ CODE_SIZE = {"hidden": [128], "epochs": 18, "batch_size": 500, "learning_rate": 
 
 
 def _from_one_training(train_all: Callable[[int], dict]) -> Callable[[float], dict[str, float]]:
-    """For a sweep's `measure`: `train_all(seed)` gives the results for all x, and is cached, so that it trains once."""
+    """A sweep's measure: `train_all(seed)`, which must be cached, trains once per seed and gives the results for all x."""
     # NumPy's first draw names the seed.
     return lambda x: train_all(int(np.random.randint(2**31)))[x]  # noqa: NPY002
 

@@ -65,7 +65,7 @@ class Backend(NamedTuple):
 
 TWO_DEVICES = {"KERAS_BACKEND": "tensorflow", "COURSE_LOGICAL_CPUS": "2"}
 BACKENDS = {
-    "jax": Backend("JAX", {"KERAS_BACKEND": "jax"}, NUMBERS),
+    "jax": Backend("JAX", {"KERAS_BACKEND": "jax"}, (*NUMBERS, "tests/course_utils/test_backend.py")),
     "torch": Backend("PyTorch", {"KERAS_BACKEND": "torch"}, NUMBERS),
     "devices": Backend(
         "TensorFlow on two logical devices", TWO_DEVICES, (TRAINING, "tests/course_utils/test_devices_in_a_process.py")

@@ -2,7 +2,7 @@
 
     python -m tools.prove.faults                          # all faults; an hour or more
     python -m tools.prove.faults --only 04/ resumption    # those with such a text in name or place; the others keep their rows
-    python -m tools.prove.faults --new                    # those that have no row yet, after an interruption too
+    python -m tools.prove.faults --new                    # those that have no row: new ones, or the rest after an interruption
 
 The faults stand in `faults.toml`. First the unit tests of the place run; if they pass, the lesson, with its checkpoints in
 strict mode. Two copies work side by side. Each row goes to `reports/FAULTS.md` as soon as it is known.
@@ -13,7 +13,7 @@ import sys
 import tempfile
 import tomllib
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
 from queue import SimpleQueue
@@ -125,7 +125,7 @@ def caught_by(fault: Fault, copy: WorkingCopy) -> str | None:
 
 
 def in_turn(task: Callable, items: list, copies: list[WorkingCopy]) -> Iterator:
-    """`task(item, copy)` for each item, in order; each copy takes the next item as soon as it is free."""
+    """`task(item, copy)` for each item, as they end; each copy takes the next item as soon as it is free."""
     free = SimpleQueue()
     for copy in copies:
         free.put(copy)
@@ -138,7 +138,11 @@ def in_turn(task: Callable, items: list, copies: list[WorkingCopy]) -> Iterator:
             free.put(copy)
 
     with ThreadPoolExecutor(len(copies)) as pool:
-        yield from pool.map(in_a_free_copy, items)
+        try:
+            for ended in as_completed([pool.submit(in_a_free_copy, item) for item in items]):
+                yield ended.result()
+        finally:
+            pool.shutdown(cancel_futures=True)
 
 
 def plant(fault: Fault, copy: WorkingCopy) -> list[str]:
@@ -174,20 +178,29 @@ def is_caught(row: list[str]) -> bool:
     return row[-1] != NOT_CAUGHT
 
 
+def selected(texts: list[str], only_new: bool) -> list[Fault]:
+    """The faults with one of the texts in name or place; with `only_new`, those of them that have no row yet."""
+    known = stored_rows() if only_new else {}
+    faults = [fault for fault in all_faults() if any(text in fault.name + fault.place for text in texts)]
+    return [fault for fault in faults if (fault.place, fault.name) not in known]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     chosen = parser.add_mutually_exclusive_group()
     chosen.add_argument("--only", nargs="+", metavar="TEXT", help="faults with one of these texts in name or place")
-    chosen.add_argument("--new", action="store_true", help="faults that have no row on the page yet")
+    chosen.add_argument(
+        "--new", action="store_true", help="faults without a row; one that changed keeps its row: use --only"
+    )
     arguments = parser.parse_args()
-    texts, known = arguments.only or [""], stored_rows() if arguments.new else {}
-    faults = [f for f in all_faults() if any(t in f.name + f.place for t in texts) and (f.place, f.name) not in known]
-    rows = []
+    faults, rows = selected(arguments.only or [""], arguments.new), []
     with tempfile.TemporaryDirectory() as folder:
         copies = [WorkingCopy(Path(folder).resolve() / str(number)) for number in range(N_COPIES)]
         failing = in_turn(failing_test, list(dict.fromkeys(map(unit_tests, faults))), copies)
         if first := next(filter(None, failing), None):
             sys.exit(f"{first} fails without any fault, so it can show nothing; repair it first.")
+        if not (arguments.only or arguments.new):
+            PAGE.unlink(missing_ok=True)  # so that after an interruption `--new` goes on
         for row in in_turn(plant, faults, copies):
             print(*row, sep=" | ", flush=True)
             store(row)
