@@ -8,9 +8,10 @@ away. `COURSE_DEBUG=1` shows the messages, for example when a GPU is not found.
 
 **Memory.** A training step needs large arrays for a moment, thousands of times. glibc's `malloc` can return each of them to
 the kernel at once, and the kernel then clears every page anew when the next step asks for it. How much time that takes
-depends on the machine: on one virtual machine nearly half of a convolutional training and a third of a whole lesson
-(`reports/ALLOCATOR.md`), on another next to nothing. So two settings are made before TensorFlow starts: its own
-caching allocator, and a `malloc` that keeps free memory. When a training ends, `train` gives back what is free.
+depends on machine and training: on one virtual machine it was nearly half of a convolutional training with `train` and a
+third of lesson 02 (`reports/ALLOCATOR.md`), but next to nothing in the published recipes (`reports/SPEED.md`). So two
+settings are made before TensorFlow starts: its own caching allocator, and a `malloc` that keeps free memory. When a training
+ends, `train` gives back what is free.
 `COURSE_ALLOCATOR=system` leaves everything as it is; where there is no glibc, nothing is set.
 """
 
