@@ -85,7 +85,7 @@ def test_training_with_xla_learns_more_than_the_mean_image_and_returns_the_histo
     assert reached < 0.75 * evaluation.bce(x_val, evaluation.mean_image(x_train, 500))
 
 
-@pytest.mark.parametrize("steps", [10, 123])
+@pytest.mark.parametrize("steps", [10, 100, pytest.param(1234, marks=pytest.mark.slow)])
 def test_the_learning_rate_peaks_after_a_tenth_and_ends_at_zero(steps):
     schedule = training.warm_up_and_cosine(0.01, steps)
     rates = np.array([float(schedule(step)) for step in range(steps + 1)])

@@ -13,7 +13,7 @@ from tools.shared.notebook_files import ROOT
 
 def test_every_fault_fits_the_course_as_it_is(monkeypatch):
     """Else `make faults` would stop there after a quarter of an hour."""
-    monkeypatch.setattr(faults, "read_notebook", functools.cache(faults.read_notebook))
+    monkeypatch.setattr(faults, "cell_sources", functools.cache(faults.cell_sources))
     all_faults = faults.all_faults()
     assert len({(fault.name, fault.place) for fault in all_faults}) == len(all_faults)
     for fault in all_faults:

@@ -18,7 +18,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from queue import SimpleQueue
 
-from tools.shared.notebook_files import REPORTS_FOLDER, lesson_path, notebook_text, read_notebook, replace_file
+from tools.shared.notebook_files import (
+    REPORTS_FOLDER,
+    cell_sources,
+    lesson_path,
+    notebook_text,
+    read_notebook,
+    replace_file,
+)
 from tools.shared.notebook_runs import CellFailed, run_notebook
 from tools.shared.pytest_runs import run_pytest
 from tools.shared.report_pages import table
@@ -60,8 +67,7 @@ def source(place: str, folder: Path) -> str:
         path = folder / place
         return path.read_text(encoding="utf-8") if path.exists() else ""
     lesson, cell_id = place.split("/")
-    cells = read_notebook(lesson_path(lesson, folder / "notebooks")).cells
-    return "".join(cell.source for cell in cells if cell.get("id") == cell_id)
+    return cell_sources(lesson, folder / "notebooks").get(cell_id, "")
 
 
 def with_fault(fault: Fault, text: str) -> str:
@@ -157,9 +163,8 @@ def plant(fault: Fault, copy: WorkingCopy) -> list[str]:
 def stored_rows() -> dict[tuple[str, str], list[str]]:
     """Place and name of a fault → its row on the page."""
     lines = PAGE.read_text(encoding="utf-8").splitlines() if PAGE.exists() else []
-    rows = [[text.replace("\\|", "|") for text in line[2:-2].split(" | ")] for line in lines if line.startswith("| ")][
-        2:
-    ]
+    table_lines = [line[2:-2] for line in lines if line.startswith("| ")]
+    rows = [[text.replace("\\|", "|") for text in line.split(" | ")] for line in table_lines[2:]]
     return {(place, name): [place, name, caught] for place, name, caught in rows}
 
 

@@ -45,9 +45,9 @@ def code_cells(notebook: NotebookNode) -> list[NotebookNode]:
     return [cell for cell in notebook.cells if cell.cell_type == "code"]
 
 
-def cell_sources(lesson: str) -> dict[str, str]:
-    """The code of a lesson by the names of its cells."""
-    return {cell.id: cell.source for cell in code_cells(read_notebook(lesson_path(lesson)))}
+def cell_sources(lesson: str, folder: Path = NOTEBOOK_FOLDER) -> dict[str, str]:
+    """The code of a lesson in `folder` by the names of its cells."""
+    return {cell.id: cell.source for cell in code_cells(read_notebook(lesson_path(lesson, folder)))}
 
 
 def read_notebook(path: Path) -> NotebookNode:
