@@ -48,7 +48,7 @@ class SavedProgress(keras.callbacks.Callback):
             return 0
         state, values = self._read()
         model.optimizer.build(model.trainable_variables)
-        self._require_same_training(state["settings"], values, _state_variables(model))
+        self._require_same_training(state["settings"], values, model)
         for variable, value in zip(_state_variables(model), values, strict=True):
             variable.assign(value)
         self.shuffler.seed = state["shuffle_seed"]
@@ -68,9 +68,13 @@ class SavedProgress(keras.callbacks.Callback):
             raise TrainingError(f"{self.path} is not a training saved by `train`. {_REMEDY}") from None
         return state, values
 
-    def _require_same_training(self, saved: dict, values: list[np.ndarray], variables: list[keras.Variable]) -> None:
-        differing = [key for key in self.settings if saved.get(key) != self.settings[key]]
-        difference = ", ".join(f"{key} {saved.get(key)} instead of {self.settings[key]}" for key in differing)
+    def _all_settings(self, model: keras.Model) -> dict:
+        return self.settings | {"loss settings": _loss_settings(model)}
+
+    def _require_same_training(self, saved: dict, values: list[np.ndarray], model: keras.Model) -> None:
+        settings, variables = self._all_settings(model), _state_variables(model)
+        differing = [key for key in settings if saved.get(key) != settings[key]]
+        difference = ", ".join(f"{key} {saved.get(key)} instead of {settings[key]}" for key in differing)
         if not differing and [value.shape for value in values] != [tuple(variable.shape) for variable in variables]:
             difference = (
                 f"{len(values)} arrays of other shapes than the {len(variables)} of this model and its optimizer"
@@ -81,7 +85,8 @@ class SavedProgress(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         for name, value in (logs or {}).items():
             self.history.setdefault(name, []).append(float(value))
-        state = {"settings": self.settings, "history": self.history, "shuffle_seed": self.shuffler.seed}
+        settings = self._all_settings(self.model)
+        state = {"settings": settings, "history": self.history, "shuffle_seed": self.shuffler.seed}
         values = [keras.ops.convert_to_numpy(variable) for variable in _state_variables(self.model)]
         content = io.BytesIO()
         np.savez(content, progress=json.dumps(state), **{f"value_{i}": value for i, value in enumerate(values)})
@@ -118,3 +123,18 @@ def _delete(path: Path) -> None:
 def _state_variables(model: keras.Model) -> list[keras.Variable]:
     """What a training consists of at the end of an epoch: weights, seed generators, the optimizer's counter and moments."""
     return [*model.variables, *model.optimizer.variables]
+
+
+def _loss_settings(model: keras.Model) -> list[str]:
+    """The settings of each loss object of a compiled model, such as `delta`; a loss given by name has none.
+
+    They are its attributes, because `get_config` leaves some out, that of Keras' Huber loss for example.
+    """
+    losses = [loss for loss in keras.tree.flatten(model.loss) if isinstance(loss, keras.losses.Loss)]
+    return [_attributes(loss) for loss in losses]
+
+
+def _attributes(loss: keras.losses.Loss) -> str:
+    plain = [(name, value) for name, value in vars(loss).items() if isinstance(value, (str, int, float, dict))]
+    # Keras may number the name, so that it differs when the same cell runs again.
+    return ", ".join(f"{name}={value}" for name, value in sorted(plain) if name != "name")

@@ -274,6 +274,26 @@ def test_the_file_of_a_training_with_another_loss_is_refused(x, path, after_two_
         fit(x, path, loss="mae")
 
 
+class WeightedError(keras.losses.Loss):
+    """A loss as a student writes it, without `get_config`."""
+
+    def __init__(self, weight):
+        super().__init__()
+        self.weight = weight
+
+    def call(self, y_true, y_pred):
+        return self.weight * keras.ops.mean((y_true - y_pred) ** 2, axis=-1)
+
+
+@pytest.mark.parametrize(("loss", "setting"), [(keras.losses.Huber, "'delta': "), (WeightedError, "weight=")])
+def test_the_file_of_a_training_with_another_setting_of_its_loss_is_refused(loss, setting, x, path):
+    with interrupted("on_epoch_begin", epoch=2):
+        fit(x, path, loss=loss(1.0))
+    with pytest.raises(TrainingError, match=rf"loss settings .*{setting}1\.0.* instead of .*{setting}2\.0"):
+        fit(x, path, loss=loss(2.0))
+    assert len(fit(x, path, loss=loss(1.0))["loss"]) == 4
+
+
 def test_the_file_of_a_training_with_other_validation_or_metrics_is_refused(x, path, after_two_epochs):
     with pytest.raises(TrainingError, match=r"validation data \w{12} instead of \w{12}"):
         fit(x, path, validation_data=(x[:5], x[:5]))
