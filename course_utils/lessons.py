@@ -568,7 +568,7 @@ def contractive_penalty(h, kernel):
     """Squared Frobenius norm of the Jacobian of h = sigmoid(x W + b), for each picture.
 
     `h` has the shape `(n, units)`, `kernel` is W with the shape `(inputs, units)`; the
-    result has the shape `(n,)`. Both may have more axes in front, for many networks at once.
+    result has the shape `(n,)`.
     It holds for a single sigmoid layer only.
     """
     squared_slopes = ops.square(h * (1 - h))
