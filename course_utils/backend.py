@@ -7,12 +7,12 @@ the first use of a device. A notebook would store these lines as errors. Here bo
 away. `COURSE_DEBUG=1` shows the messages, for example when a GPU is not found.
 
 **Memory.** A training step needs large arrays for a moment, thousands of times. glibc's `malloc` can return each of them to
-the kernel at once, and the kernel then clears every page anew when the next step asks for it. How much time that takes
-depends on machine and training: on one virtual machine it was nearly half of a convolutional training with `train` and a
-third of lesson 02 (`reports/ALLOCATOR.md`), but next to nothing in the published recipes (`reports/SPEED.md`). So two
-settings are made before TensorFlow starts: its own caching allocator, and a `malloc` that keeps free memory. When a training
-ends, `train` gives back what is free.
-`COURSE_ALLOCATOR=system` leaves everything as it is; where there is no glibc, nothing is set.
+the kernel at once, and the kernel then clears every page anew when the next step asks for it. Where TensorFlow computes
+without oneDNN, as it does by itself on processors older than VNNI, that takes nearly half of a convolutional training; with
+oneDNN it takes next to nothing (`reports/ALLOCATOR.md`). So two settings are made before TensorFlow starts: its own caching
+allocator, and a `malloc` that keeps free memory. When a training ends, `train` gives back what is free. JAX has nothing to
+gain and gets a little slower, so nothing is set where `KERAS_BACKEND` asks for it, nor where there is no glibc.
+`COURSE_ALLOCATOR=system` or `=keep` decides otherwise.
 """
 
 import contextlib
@@ -54,12 +54,14 @@ def keep_freed_memory() -> bool:
     """Let TensorFlow and glibc keep the memory that is freed, for the next step; call it before TensorFlow is imported.
 
     Returns:
-        Whether it was set: not with `COURSE_ALLOCATOR=system`, and not where the C library is not glibc.
+        Whether it was set: not with `COURSE_ALLOCATOR=system`, which is the default for JAX, and not where the C library is
+        not glibc.
 
     Raises:
         ValueError: `COURSE_ALLOCATOR` is neither `"keep"` nor `"system"`.
     """
-    choice = os.environ.get("COURSE_ALLOCATOR", "keep")
+    default = "system" if os.environ.get("KERAS_BACKEND") == "jax" else "keep"
+    choice = os.environ.get("COURSE_ALLOCATOR", default)
     if choice not in ("keep", "system"):
         raise ValueError(f"The environment variable COURSE_ALLOCATOR is {choice!r}; expected 'keep' or 'system'.")
     if choice == "system" or not sys.platform.startswith("linux"):

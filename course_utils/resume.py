@@ -12,6 +12,7 @@ import numpy as np
 from course_utils.backend import keras
 from course_utils.batches import Shuffler
 from course_utils.callbacks import TrainingError
+from course_utils.input_checks import loss_name
 
 
 class SavedProgress(keras.callbacks.Callback):
@@ -68,11 +69,8 @@ class SavedProgress(keras.callbacks.Callback):
             raise TrainingError(f"{self.path} is not a training saved by `train`. {_REMEDY}") from None
         return state, values
 
-    def _all_settings(self, model: keras.Model) -> dict:
-        return self.settings | {"loss settings": _loss_settings(model)}
-
     def _require_same_training(self, saved: dict, values: list[np.ndarray], model: keras.Model) -> None:
-        settings, variables = self._all_settings(model), _state_variables(model)
+        settings, variables = self.settings, _state_variables(model)
         differing = [key for key in settings if saved.get(key) != settings[key]]
         difference = ", ".join(f"{key} {saved.get(key)} instead of {settings[key]}" for key in differing)
         if not differing and [value.shape for value in values] != [tuple(variable.shape) for variable in variables]:
@@ -85,8 +83,7 @@ class SavedProgress(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         for name, value in (logs or {}).items():
             self.history.setdefault(name, []).append(float(value))
-        settings = self._all_settings(self.model)
-        state = {"settings": settings, "history": self.history, "shuffle_seed": self.shuffler.seed}
+        state = {"settings": self.settings, "history": self.history, "shuffle_seed": self.shuffler.seed}
         values = [keras.ops.convert_to_numpy(variable) for variable in _state_variables(self.model)]
         content = io.BytesIO()
         np.savez(content, progress=json.dumps(state), **{f"value_{i}": value for i, value in enumerate(values)})
@@ -107,14 +104,6 @@ class SavedProgress(keras.callbacks.Callback):
 _REMEDY = "Delete the file to begin anew, or give another path."
 
 
-def digest(*arrays) -> str:
-    """Twelve hexadecimal digits that tell other data of the same size apart; `None` and nested arrays may be among them."""
-    found = hashlib.sha256()
-    for array in keras.tree.flatten(arrays):
-        found.update(np.ascontiguousarray(array).data if array is not None else b"none")
-    return found.hexdigest()[:12]
-
-
 def _delete(path: Path) -> None:
     with contextlib.suppress(OSError):
         path.unlink(missing_ok=True)
@@ -125,16 +114,66 @@ def _state_variables(model: keras.Model) -> list[keras.Variable]:
     return [*model.variables, *model.optimizer.variables]
 
 
-def _loss_settings(model: keras.Model) -> list[str]:
-    """The settings of each loss object of a compiled model, such as `delta`; a loss given by name has none.
+# ---------------------------------------------------------------------------------------------------------------------
+# What tells one training from another
+# ---------------------------------------------------------------------------------------------------------------------
 
-    They are its attributes, because `get_config` leaves some out, that of Keras' Huber loss for example.
+
+def identity(model: keras.Model, x, y, validation_data, loss, metrics) -> dict:
+    """What tells a training from another with the same epochs, batches and rate; JSON-serializable.
+
+    `model` is built; all else is as `train` takes it.
     """
-    losses = [loss for loss in keras.tree.flatten(model.loss) if isinstance(loss, keras.losses.Loss)]
-    return [_attributes(loss) for loss in losses]
+    return {
+        "loss": [_description(part) for part in keras.tree.flatten(loss)] if loss is not None else type(model).__name__,
+        "metrics": [loss_name(metric) for metric in metrics or []],
+        "precision": keras.config.dtype_policy().name,
+        "examples": len(keras.tree.flatten(x)[0]),
+        "data": _digest(x, y),
+        "validation data": _digest(validation_data),
+        "weights": [list(weight.shape) for weight in model.weights],
+        "layers": hashlib.sha256(repr(_layer_settings(model)).encode()).hexdigest()[:12],
+    }
 
 
-def _attributes(loss: keras.losses.Loss) -> str:
-    plain = [(name, value) for name, value in vars(loss).items() if isinstance(value, (str, int, float, dict))]
+def _digest(*arrays) -> str:
+    """Twelve hexadecimal digits that tell other data of the same size apart; `None` and nested arrays may be among them."""
+    found = hashlib.sha256()
+    for array in keras.tree.flatten(arrays):
+        found.update(np.ascontiguousarray(array).data if array is not None else b"none")
+    return found.hexdigest()[:12]
+
+
+def _description(loss) -> str:
+    """Name and settings of a loss; one that is given by its name, or as a function, has no settings.
+
+    The settings are the attributes, because `get_config` leaves some out, that of Keras' Huber loss for example.
+    """
+    if not isinstance(loss, keras.losses.Loss):
+        return loss_name(loss)
     # Keras may number the name, so that it differs when the same cell runs again.
-    return ", ".join(f"{name}={value}" for name, value in sorted(plain) if name != "name")
+    settings = [(name, _plain(value)) for name, value in sorted(vars(loss).items()) if name != "name"]
+    return ", ".join([loss_name(loss), *(f"{name}={value}" for name, value in settings if value)])
+
+
+def _plain(value) -> str:
+    """A setting as text; empty where it would differ in the next kernel, as that of a function does."""
+    if isinstance(value, (str, int, float, dict)):
+        return str(value)
+    if isinstance(value, (list, tuple)):
+        return str([_plain(part) for part in value])
+    if isinstance(value, np.ndarray) or keras.ops.is_tensor(value):
+        return _digest(keras.ops.convert_to_numpy(value))
+    return ""
+
+
+def _layer_settings(model: keras.Model) -> list[tuple[str, list]]:
+    """Class and settings of a model and of its layers, such as units, activation or beta, but not names and seeds."""
+    try:
+        config = model.get_config()
+    except NotImplementedError:  # a subclass that does not say
+        config = {}
+    plain = [(key, value) for key, value in config.items() if isinstance(value, (str, int, float, bool))]
+    settings = sorted((key, str(value)) for key, value in plain if key not in ("name", "seed"))
+    inner = [entry for layer in getattr(model, "layers", []) for entry in _layer_settings(layer)]
+    return [(type(model).__name__, settings), *inner]

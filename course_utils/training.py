@@ -1,7 +1,6 @@
 """`train` fits a model in the way that every lesson needs. Lesson 01 does it by hand first."""
 
 import functools
-import hashlib
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -10,8 +9,8 @@ from course_utils.backend import BACKEND, give_back_freed_memory, keras, silence
 from course_utils.batches import Shuffler, TrainingData
 from course_utils.callbacks import ProgressLine, StopWhenNotFinite, TrainingError
 from course_utils.devices import divide_own_loss_by_devices, replicas, shared_evenly
-from course_utils.input_checks import check_examples, check_validation, loss_name, require_positive
-from course_utils.resume import SavedProgress, digest
+from course_utils.input_checks import check_examples, check_validation, require_positive
+from course_utils.resume import SavedProgress, identity
 from course_utils.splits import refuse_test_digits
 
 __all__ = ["TrainingError", "compile_for_training", "train", "warm_up_and_cosine"]
@@ -92,7 +91,7 @@ def train(
         if not model.built:
             model(keras.tree.map_structure(lambda array: array[:1], x))  # a saved state needs weights to go into
         settings = {"epochs": epochs, "batch_size": batch_size, "learning_rate": learning_rate}
-        saved = SavedProgress(Path(resume), settings | _identity(model, x, y, validation_data, loss, metrics), shuffler)
+        saved = SavedProgress(Path(resume), settings | identity(model, x, y, validation_data, loss, metrics), shuffler)
         first_epoch = saved.restore(model)
     callbacks = [StopWhenNotFinite(saved), progress, shuffler, *([saved] if saved else [])]
 
@@ -122,32 +121,6 @@ def _release(model: keras.Model, data: TrainingData) -> None:
     model.steps_per_execution = 1
     model.train_function = model.test_function = None
     give_back_freed_memory()
-
-
-def _identity(model: keras.Model, x, y, validation_data, loss, metrics) -> dict:
-    """What tells one training from another besides its settings."""
-    return {
-        "loss": [loss_name(part) for part in keras.tree.flatten(loss)] if loss is not None else type(model).__name__,
-        "metrics": [loss_name(metric) for metric in metrics or []],
-        "precision": keras.config.dtype_policy().name,
-        "examples": len(keras.tree.flatten(x)[0]),
-        "data": digest(x, y),
-        "validation data": digest(validation_data),
-        "weights": [list(weight.shape) for weight in model.weights],
-        "layers": hashlib.sha256(repr(_layer_settings(model)).encode()).hexdigest()[:12],
-    }
-
-
-def _layer_settings(model: keras.Model) -> list[tuple[str, list]]:
-    """Class and settings of a model and of its layers, such as units, activation or beta, but not names and seeds."""
-    try:
-        config = model.get_config()
-    except NotImplementedError:  # a subclass that does not say
-        config = {}
-    plain = [(key, value) for key, value in config.items() if isinstance(value, (str, int, float, bool))]
-    settings = sorted((key, str(value)) for key, value in plain if key not in ("name", "seed"))
-    inner = [entry for layer in getattr(model, "layers", []) for entry in _layer_settings(layer)]
-    return [(type(model).__name__, settings), *inner]
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -1,8 +1,10 @@
 """Keras starts quietly, on a backend that can train, with an allocator that keeps its memory."""
 
+import ctypes
 import importlib.util
 import os
 import sys
+from types import SimpleNamespace
 
 import pytest
 
@@ -41,6 +43,33 @@ def test_tensorflow_takes_the_same_choice():
     code = "import os, course_utils.backend; print(os.environ.get('TF_CPU_ALLOCATOR_USE_BFC'))"
     choices = {"keep": "true", "system": "None"}
     assert {choice: run_python(code, COURSE_ALLOCATOR=choice).stdout.strip() for choice in choices} == choices
+
+
+@pytest.mark.parametrize(
+    ("backend", "choice", "kept"),
+    [
+        (None, None, True),
+        ("tensorflow", None, True),
+        ("torch", None, True),
+        ("jax", None, False),
+        ("jax", "keep", True),
+        ("torch", "system", False),
+    ],
+)
+@on_glibc
+def test_memory_is_kept_by_default_except_for_jax(backend, choice, kept, monkeypatch):
+    for variable, value in {"KERAS_BACKEND": backend, "COURSE_ALLOCATOR": choice}.items():
+        monkeypatch.delenv(variable, raising=False)
+        if value:
+            monkeypatch.setenv(variable, value)
+    set_parameters = []
+    libc = SimpleNamespace(gnu_get_libc_version=None, mallopt=lambda *pair: set_parameters.append(pair) or True)
+    monkeypatch.setattr(ctypes, "CDLL", lambda name: libc)
+    others = {name: value for name, value in os.environ.items() if name != "TF_CPU_ALLOCATOR_USE_BFC"}
+    monkeypatch.setattr(os, "environ", others)
+    assert keep_freed_memory() is kept
+    assert bool(set_parameters) is kept
+    assert ("TF_CPU_ALLOCATOR_USE_BFC" in os.environ) is kept
 
 
 def test_without_glibc_nothing_is_set(monkeypatch):

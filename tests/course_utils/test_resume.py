@@ -285,11 +285,27 @@ class WeightedError(keras.losses.Loss):
         return self.weight * keras.ops.mean((y_true - y_pred) ** 2, axis=-1)
 
 
-@pytest.mark.parametrize(("loss", "setting"), [(keras.losses.Huber, "'delta': "), (WeightedError, "weight=")])
-def test_the_file_of_a_training_with_another_setting_of_its_loss_is_refused(loss, setting, x, path):
+def weights_in_an_array(weight):
+    return WeightedError(np.full(1, weight, "float32"))
+
+
+def weights_in_a_list(weight):
+    return WeightedError([weight])
+
+
+@pytest.mark.parametrize(
+    ("loss", "first", "second"),
+    [
+        (keras.losses.Huber, r"Huber.*'delta': 1\.0", r"Huber.*'delta': 2\.0"),
+        (WeightedError, r"WeightedError.*weight=1\.0", r"WeightedError.*weight=2\.0"),
+        (weights_in_an_array, r"WeightedError.*weight=\w{12}", r"WeightedError.*weight=\w{12}"),
+        (weights_in_a_list, r"WeightedError.*weight=\['1\.0'", r"WeightedError.*weight=\['2\.0'"),
+    ],
+)
+def test_the_file_of_a_training_with_another_setting_of_its_loss_is_refused(loss, first, second, x, path):
     with interrupted("on_epoch_begin", epoch=2):
         fit(x, path, loss=loss(1.0))
-    with pytest.raises(TrainingError, match=rf"loss settings .*{setting}1\.0.* instead of .*{setting}2\.0"):
+    with pytest.raises(TrainingError, match=rf"loss \[.*{first}.*\] instead of \[.*{second}"):
         fit(x, path, loss=loss(2.0))
     assert len(fit(x, path, loss=loss(1.0))["loss"]) == 4
 

@@ -2,6 +2,7 @@
 
     python -m tools.prove.allocator                                        # this backend, all tasks; an hour on two cores
     python -m tools.prove.allocator --tasks dense VAE --repeats 4
+    TF_ENABLE_ONEDNN_OPTS=0 python -m tools.prove.allocator                # as on a processor without VNNI
     KERAS_BACKEND=jax python -m tools.prove.allocator --tasks dense        # another backend, where it is installed
 
 Each task runs in a fresh process, with the system's allocator and with the course's in turn (A, B, A, B, …); `lesson` is
@@ -16,7 +17,6 @@ import subprocess
 import sys
 import threading
 import time
-from importlib.metadata import version
 
 from tools.shared.child import clean_environment
 from tools.shared.machine import PeakPrivateMemory, machine_and_versions
@@ -32,6 +32,9 @@ TASKS = {**dict.fromkeys(TRAININGS, 2), "lesson": 2, "course": 1}  # task → re
 ALLOCATORS = ("system", "keep")
 LONGEST_TASK = 3600  # seconds
 BACKEND = os.environ.get("KERAS_BACKEND", "tensorflow")
+# TensorFlow on Linux takes oneDNN where the processor has instructions for neural networks (VNNI and newer), and Eigen
+# elsewhere; its variable overrides that.
+ENGINE = BACKEND + {"0": " without oneDNN", "1": " with oneDNN"}.get(os.environ.get("TF_ENABLE_ONEDNN_OPTS", ""), "")
 
 HEAD = """\
 # A memory allocator that keeps what it has
@@ -41,9 +44,10 @@ and with the course's (`course_utils/backend.py`) in turn; the figures are media
 pair. The trainings are those of `make bench`: 5 epochs of the dense autoencoder, 2 of the convolutional one, 5 of the
 VAE with 20 latents, on 55,000 digits, with their imports; `lesson` is lesson 02, `course` all lessons. Page faults are
 the pages that the kernel had to provide, in millions; private memory is the largest that all processes of the task held
-together, files of libraries left out.
+together, files of libraries left out. TensorFlow takes oneDNN by itself on processors with instructions for neural
+networks (VNNI and newer); `TF_ENABLE_ONEDNN_OPTS` says otherwise.
 
-| backend | task | turns | seconds | ratio | processor seconds | ratio | page faults | private MB |
+| engine | task | turns | seconds | ratio | processor seconds | ratio | page faults | private MB |
 |---|---|---|---|---|---|---|---|---|
 """
 
@@ -96,11 +100,11 @@ def measure(task: str, repeats: int) -> list[dict]:
     pairs = []
     for _ in range(repeats):
         pairs.append({allocator: measure_once(task, allocator) for allocator in ALLOCATORS})
-        print(BACKEND, task, {a: {k: round(v, 1) for k, v in m.items()} for a, m in pairs[-1].items()}, flush=True)
+        print(ENGINE, task, {a: {k: round(v, 1) for k, v in m.items()} for a, m in pairs[-1].items()}, flush=True)
     return pairs
 
 
-def row(backend: str, task: str, pairs: list[dict]) -> str:
+def row(engine: str, task: str, pairs: list[dict]) -> str:
     """A line of the table."""
 
     def both(key: str, unit: float, digits: int) -> str:
@@ -110,17 +114,17 @@ def row(backend: str, task: str, pairs: list[dict]) -> str:
     def ratio(key: str) -> str:
         return ", ".join(f"{pair['keep'][key] / pair['system'][key]:.2f}" for pair in pairs)
 
-    columns = [backend, task, str(len(pairs)), both("seconds", 1, 1), ratio("seconds"), both("cpu_seconds", 1, 1)]
+    columns = [engine, task, str(len(pairs)), both("seconds", 1, 1), ratio("seconds"), both("cpu_seconds", 1, 1)]
     columns += [ratio("cpu_seconds"), both("page_faults", 1e6, 2), both("private_mb", 1, 0)]
     return f"| {' | '.join(columns)} |"
 
 
 def page(results: dict) -> str:
-    """The whole page; `results` holds backend → task → pairs."""
+    """The whole page; `results` holds engine → task → pairs."""
     rows = [
-        row(backend, task, found[task]) for backend, found in results["runs"].items() for task in TASKS if task in found
+        row(engine, task, found[task]) for engine, found in results["runs"].items() for task in TASKS if task in found
     ]
-    machines = [f"{backend}: {machine}." for backend, machine in results["machines"].items()]
+    machines = [f"{engine}: {machine}." for engine, machine in results["machines"].items()]
     return HEAD + "\n".join([*rows, "", *machines]) + "\n"
 
 
@@ -134,10 +138,8 @@ def main() -> None:
         return run_training(arguments.child) if arguments.child in TRAININGS else run_lessons(arguments.child)
     results = json.loads(DATA_FILE.read_text(encoding="utf-8")) if DATA_FILE.exists() else {"runs": {}, "machines": {}}
     for task in arguments.tasks:
-        results["runs"].setdefault(BACKEND, {})[task] = measure(task, arguments.repeats or TASKS[task])
-        results["machines"][BACKEND] = machine_and_versions() + (
-            f", {BACKEND} {version(BACKEND)}" if BACKEND != "tensorflow" else ""
-        )
+        results["runs"].setdefault(ENGINE, {})[task] = measure(task, arguments.repeats or TASKS[task])
+        results["machines"][ENGINE] = machine_and_versions()
         replace_file(DATA_FILE, json.dumps(results, indent=1) + "\n")
         replace_file(PAGE, page(results))
     print(f"Written to {PAGE.name}.")
