@@ -40,12 +40,13 @@ HEAD = """\
 # A memory allocator that keeps what it has
 
 Written by `make allocator`. Each task ran in fresh processes with the system's allocator (`COURSE_ALLOCATOR=system`)
-and with the course's (`course_utils/backend.py`) in turn; the figures are medians, and the ratio is that of each turn's
-pair. The trainings are those of `make bench`: 5 epochs of the dense autoencoder, 2 of the convolutional one, 5 of the
-VAE with 20 latents, on 55,000 digits, with their imports; `lesson` is lesson 02, `course` all lessons. Page faults are
-the pages that the kernel had to provide, in millions; private memory is the largest that all processes of the task held
-together, files of libraries left out. TensorFlow takes oneDNN by itself on processors with instructions for neural
-networks (VNNI and newer); `TF_ENABLE_ONEDNN_OPTS` says otherwise.
+and with the course's (`=keep`, see `course_utils/backend.py`) in turn; the figures are medians, and the ratio is that
+of each turn's pair. The default is the first on JAX and the second elsewhere. The trainings are those of `make bench`:
+5 epochs of the dense autoencoder, 2 of the convolutional one, 5 of the VAE with 20 latents, on 55,000 digits, with
+their imports; `lesson` is lesson 02, `course` all lessons. Page faults are the pages that the kernel had to provide, in
+millions; private memory is the largest that all processes of the task held together, files of libraries left out.
+TensorFlow takes oneDNN by itself on processors with instructions for neural networks (VNNI and newer);
+`TF_ENABLE_ONEDNN_OPTS` says otherwise.
 
 | engine | task | turns | seconds | ratio | processor seconds | ratio | page faults | private MB |
 |---|---|---|---|---|---|---|---|---|
