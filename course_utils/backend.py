@@ -8,8 +8,8 @@ away. `COURSE_DEBUG=1` shows the messages, for example when a GPU is not found.
 
 **Memory.** A training step needs large arrays for a moment, thousands of times. glibc's `malloc` can return each of them to
 the kernel at once, and the kernel then clears every page anew when the next step asks for it. Where TensorFlow computes
-without oneDNN, as it does by itself on processors older than VNNI, that takes nearly half of a convolutional training; with
-oneDNN it takes next to nothing (`reports/ALLOCATOR.md`). So two settings are made before TensorFlow starts: its own caching
+without oneDNN, as it does by itself on processors older than VNNI, that takes more than a third of a convolutional training;
+with oneDNN it takes little (`reports/ALLOCATOR.md`). So two settings are made before TensorFlow starts: its own caching
 allocator, and a `malloc` that keeps free memory. When a training ends, `train` gives back what is free. JAX has nothing to
 gain and gets a little slower, so nothing is set where `KERAS_BACKEND` asks for it, nor where there is no glibc.
 `COURSE_ALLOCATOR=system` or `=keep` decides otherwise.
