@@ -58,15 +58,11 @@ def test_tensorflow_takes_the_same_choice():
 )
 @on_glibc
 def test_memory_is_kept_by_default_except_for_jax(backend, choice, kept, monkeypatch):
-    for variable, value in {"KERAS_BACKEND": backend, "COURSE_ALLOCATOR": choice}.items():
-        monkeypatch.delenv(variable, raising=False)
-        if value:
-            monkeypatch.setenv(variable, value)
+    variables = {"KERAS_BACKEND": backend, "COURSE_ALLOCATOR": choice}
+    monkeypatch.setattr(os, "environ", {name: value for name, value in variables.items() if value})
     set_parameters = []
     libc = SimpleNamespace(gnu_get_libc_version=None, mallopt=lambda *pair: set_parameters.append(pair) or True)
     monkeypatch.setattr(ctypes, "CDLL", lambda name: libc)
-    others = {name: value for name, value in os.environ.items() if name != "TF_CPU_ALLOCATOR_USE_BFC"}
-    monkeypatch.setattr(os, "environ", others)
     assert keep_freed_memory() is kept
     assert bool(set_parameters) is kept
     assert ("TF_CPU_ALLOCATOR_USE_BFC" in os.environ) is kept

@@ -34,7 +34,7 @@ LONGEST_TASK = 3600  # seconds
 BACKEND = os.environ.get("KERAS_BACKEND", "tensorflow")
 # TensorFlow on Linux takes oneDNN where the processor has instructions for neural networks (VNNI and newer), and Eigen
 # elsewhere; its variable overrides that.
-ENGINE = BACKEND + {"0": " without oneDNN", "1": " with oneDNN"}.get(os.environ.get("TF_ENABLE_ONEDNN_OPTS", ""), "")
+ENGINE = BACKEND + {"0": " without oneDNN", "1": " with oneDNN"}.get(os.environ.get("TF_ENABLE_ONEDNN_OPTS"), "")
 
 HEAD = """\
 # A memory allocator that keeps what it has
