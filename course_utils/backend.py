@@ -11,7 +11,7 @@ the kernel at once, and the kernel then clears every page anew when the next ste
 without oneDNN, as it does by itself on processors older than VNNI, that takes more than a third of a convolutional training;
 with oneDNN it takes little (`reports/ALLOCATOR.md`). So two settings are made before TensorFlow starts: its own caching
 allocator, and a `malloc` that keeps free memory. When a training ends, `train` gives back what is free. JAX has nothing to
-gain and gets a little slower, so nothing is set where `KERAS_BACKEND` asks for it, nor where there is no glibc.
+gain, and one of three trainings got slower, so nothing is set where `KERAS_BACKEND` asks for it, nor where there is no glibc.
 `COURSE_ALLOCATOR=system` or `=keep` decides otherwise.
 """
 

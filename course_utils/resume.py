@@ -158,8 +158,12 @@ def _description(loss) -> str:
 
 def _plain(value) -> str:
     """A setting as text; empty where it would differ in the next kernel, as that of a function does."""
-    if isinstance(value, (str, int, float, dict)):
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, (str, int, float)):
         return str(value)
+    if isinstance(value, dict):
+        return str({key: _plain(value[key]) for key in sorted(value, key=str)})
     if isinstance(value, (list, tuple)):
         return str([_plain(part) for part in value])
     if isinstance(value, np.ndarray) or keras.ops.is_tensor(value):

@@ -1,4 +1,4 @@
-"""Train lesson 06's VAE on several machines at once, by Keras' data parallelism on JAX.
+"""Train a VAE like lesson 06's on several machines at once, by Keras' data parallelism on JAX.
 
 Every machine runs this program with the address of the first one, how many there are, and which of them it is:
 

@@ -293,12 +293,25 @@ def weights_in_a_list(weight):
     return WeightedError([weight])
 
 
+class SumOfErrors(WeightedError):
+    """A loss whose weights have names."""
+
+    def call(self, y_true, y_pred):
+        return sum(WeightedError(weight).call(y_true, y_pred) for weight in self.weight.values())
+
+
+def weights_in_a_dict(weight):
+    return SumOfErrors({"first": np.full(1, weight, "float32")})
+
+
 @pytest.mark.parametrize(
     ("loss", "first", "second"),
     [
-        (keras.losses.Huber, r"Huber.*'delta': 1\.0", r"Huber.*'delta': 2\.0"),
+        (keras.losses.Huber, r"Huber.*'delta': '1\.0'", r"Huber.*'delta': '2\.0'"),
         (WeightedError, r"WeightedError.*weight=1\.0", r"WeightedError.*weight=2\.0"),
         (weights_in_an_array, r"WeightedError.*weight=\w{12}", r"WeightedError.*weight=\w{12}"),
+        (lambda weight: WeightedError(np.float32(weight)), r"weight=1\.0", r"weight=2\.0"),
+        (weights_in_a_dict, r"weight=\{'first': '\w{12}'\}", r"weight=\{'first': '\w{12}'\}"),
         (weights_in_a_list, r"WeightedError.*weight=\['1\.0'", r"WeightedError.*weight=\['2\.0'"),
     ],
 )

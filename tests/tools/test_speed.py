@@ -1,6 +1,8 @@
 """`make bench` and `make allocator` compare within a turn."""
 
 import json
+import os
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
 import pytest
@@ -75,6 +77,26 @@ def test_the_ratio_of_allocators_is_that_of_each_pair():
 
     pairs = [{"system": cost(10), "keep": cost(5)}, {"system": cost(30), "keep": cost(24)}]
     assert allocator.row("jax", "dense", pairs).startswith("| jax | dense | 2 | 20.0 → 14.5 | 0.50, 0.80 |")
+
+
+def test_side_by_side_each_allocator_has_a_core_of_its_own(monkeypatch):
+    if not hasattr(os, "sched_setaffinity") or len(os.sched_getaffinity(0)) < 2:
+        pytest.skip("needs Linux and two cores")
+    monkeypatch.setattr(
+        allocator, "measure_once", lambda task, name: {"ran": (task, name), "cores": os.sched_getaffinity(0)}
+    )
+    # Linux binds threads one by one, so threads can stand for the processes.
+    monkeypatch.setattr(allocator, "ProcessPoolExecutor", lambda n, mp_context: ThreadPoolExecutor(n))
+    found = allocator.measure_side_by_side("dense")
+    assert {name: run["ran"] for name, run in found.items()} == {n: ("dense", n) for n in ("system", "keep")}
+    assert [len(run["cores"]) for run in found.values()] == [1, 1]
+    assert not found["system"]["cores"] & found["keep"]["cores"]
+
+
+def test_side_by_side_needs_two_cores(monkeypatch):
+    monkeypatch.setattr(allocator.os, "sched_getaffinity", lambda process: {0}, raising=False)
+    with pytest.raises(SystemExit, match="a core of its own"):
+        allocator.measure_side_by_side("dense")
 
 
 @pytest.mark.parametrize("name", ["the example in Keras", "the example on PyTorch"])

@@ -4,9 +4,11 @@
     python -m tools.prove.allocator --tasks dense VAE --repeats 4
     TF_ENABLE_ONEDNN_OPTS=0 python -m tools.prove.allocator                # as on a processor without VNNI
     KERAS_BACKEND=jax python -m tools.prove.allocator --tasks dense        # another backend, where it is installed
+    KERAS_BACKEND=torch python -m tools.prove.allocator --tasks course --side-by-side    # what would take hours in turn
 
 Each task runs in a fresh process, with the system's allocator and with the course's in turn (A, B, A, B, …); `lesson` is
-lesson 02, `course` all lessons one after the other. Results are kept in `reports/allocator.json`.
+lesson 02, `course` all lessons one after the other. Side by side, both run at the same time, each on one core. Results are
+kept in `reports/allocator.json`.
 """
 
 import argparse
@@ -17,6 +19,8 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 
 from tools.shared.child import clean_environment
 from tools.shared.machine import PeakPrivateMemory, machine_and_versions
@@ -30,7 +34,7 @@ TRAININGS = ("dense", "convolutional", "VAE")
 LESSON = "02"
 TASKS = {**dict.fromkeys(TRAININGS, 2), "lesson": 2, "course": 1}  # task → repeats
 ALLOCATORS = ("system", "keep")
-LONGEST_TASK = 3600  # seconds
+LONGEST_TASK = 3 * 3600  # seconds
 BACKEND = os.environ.get("KERAS_BACKEND", "tensorflow")
 # TensorFlow on Linux takes oneDNN where the processor has instructions for neural networks (VNNI and newer), and Eigen
 # elsewhere; its variable overrides that.
@@ -45,6 +49,7 @@ of each turn's pair. The default is the first on JAX and the second elsewhere. T
 5 epochs of the dense autoencoder, 2 of the convolutional one, 5 of the VAE with 20 latents, on 55,000 digits, with
 their imports; `lesson` is lesson 02, `course` all lessons. Page faults are the pages that the kernel had to provide, in
 millions; private memory is the largest that all processes of the task held together, files of libraries left out.
+Where it says "side by side", both ran at the same time, each on one core.
 TensorFlow takes oneDNN by itself on processors with instructions for neural networks (VNNI and newer);
 `TF_ENABLE_ONEDNN_OPTS` says otherwise.
 
@@ -96,11 +101,34 @@ def measure_once(task: str, allocator: str) -> dict:
     }
 
 
-def measure(task: str, repeats: int) -> list[dict]:
+def measure_on_core(task: str, allocator: str, core: int) -> dict:
+    """`measure_once`, with nothing but one core; it binds the process that calls it."""
+    os.sched_setaffinity(0, {core})
+    return measure_once(task, allocator)
+
+
+def measure_side_by_side(task: str) -> dict[str, dict]:
+    """A pair of measurements at the same time, by allocator, each on a core of its own.
+
+    Raises:
+        SystemExit: there is only one core.
+    """
+    cores = sorted(os.sched_getaffinity(0))
+    if len(cores) < len(ALLOCATORS):
+        raise SystemExit("Side by side, each of the two runs needs a core of its own; this machine offers one.")
+    with ProcessPoolExecutor(len(ALLOCATORS), mp_context=get_context("spawn")) as pool:
+        runs = [pool.submit(measure_on_core, task, *pair) for pair in zip(ALLOCATORS, cores, strict=False)]
+        return {allocator: run.result() for allocator, run in zip(ALLOCATORS, runs, strict=True)}
+
+
+def measure(task: str, repeats: int, side_by_side: bool) -> list[dict]:
     """Pairs of measurements, by allocator."""
     pairs = []
     for _ in range(repeats):
-        pairs.append({allocator: measure_once(task, allocator) for allocator in ALLOCATORS})
+        if side_by_side:
+            pairs.append(measure_side_by_side(task))
+        else:
+            pairs.append({allocator: measure_once(task, allocator) for allocator in ALLOCATORS})
         print(ENGINE, task, {a: {k: round(v, 1) for k, v in m.items()} for a, m in pairs[-1].items()}, flush=True)
     return pairs
 
@@ -133,14 +161,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tasks", nargs="+", choices=TASKS, default=list(TASKS))
     parser.add_argument("--repeats", type=int, help="pairs of runs; by default two, and one of the whole course")
+    parser.add_argument("--side-by-side", action="store_true", help="both runs of a pair at once, each on one core")
     parser.add_argument("--child", choices=TASKS, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.child:
         return run_training(arguments.child) if arguments.child in TRAININGS else run_lessons(arguments.child)
     results = json.loads(DATA_FILE.read_text(encoding="utf-8")) if DATA_FILE.exists() else {"runs": {}, "machines": {}}
+    engine = ENGINE + ", side by side" * arguments.side_by_side
     for task in arguments.tasks:
-        results["runs"].setdefault(ENGINE, {})[task] = measure(task, arguments.repeats or TASKS[task])
-        results["machines"][ENGINE] = machine_and_versions()
+        pairs = measure(task, arguments.repeats or TASKS[task], arguments.side_by_side)
+        results["runs"].setdefault(engine, {})[task] = pairs
+        results["machines"][engine] = machine_and_versions()
         replace_file(DATA_FILE, json.dumps(results, indent=1) + "\n")
         replace_file(PAGE, page(results))
     print(f"Written to {PAGE.name}.")
