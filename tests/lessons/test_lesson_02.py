@@ -18,8 +18,9 @@ from course_utils.lessons import (
     shift_right,
 )
 from course_utils.pretrained import load_curve
-from tools.author import sweep
+from tools.author import codes_of_128
 from tools.author.pretrain import RECIPES
+from tools.author.sweep import SWEEPS
 from tools.shared.notebook_files import cell_sources
 
 UPSAMPLINGS = ("transposed", "resize")
@@ -230,49 +231,49 @@ def small_sweep(monkeypatch):
 
     digits = np.random.default_rng(0).uniform(size=(250, 28, 28, 1)).astype("float32")
     splits = (digits[:200], None), (digits[200:], None), Untouchable()
-    monkeypatch.setattr(sweep, "load_mnist", lambda: splits)
-    monkeypatch.setitem(sweep.CODE_128, "epochs", 2)
+    monkeypatch.setattr(codes_of_128, "load_mnist", lambda: splits)
+    monkeypatch.setitem(codes_of_128.SETTINGS, "epochs", 2)
 
     def networks():
         return {"tiny": keras.Sequential([keras.Input((28, 28, 1)), keras.layers.Conv2D(1, 1, activation="sigmoid")])}
 
-    monkeypatch.setattr(sweep, "_code_128_networks", networks)
-    monkeypatch.setattr(sweep, "load_curve", lambda name: {"x": [0.1, 0.2], "mean": {"tiny": [2, 1]}})
+    monkeypatch.setattr(codes_of_128, "networks", networks)
+    monkeypatch.setattr(codes_of_128, "load_curve", lambda name: {"x": [0.1, 0.2], "mean": {"tiny": [2, 1]}})
     return splits
 
 
 def test_rates_are_chosen_on_validation_digits(small_sweep):
     _, (x_val, _), _ = small_sweep
-    assert 0 < sweep._rates(0.01)["tiny"] < np.mean(np.square(x_val))
-    assert sweep.best_rates({"x": [1, 2, 3], "mean": {"a": [5, 4, 6], "b": [1, 2, 3]}}) == {"a": 2, "b": 1}
+    assert 0 < codes_of_128.measure_rate(0.01)["tiny"] < np.mean(np.square(x_val))
+    assert codes_of_128.best_rates({"x": [1, 2, 3], "mean": {"a": [5, 4, 6], "b": [1, 2, 3]}}) == {"a": 2, "b": 1}
 
 
 @pytest.mark.slow
 def test_shifts_and_few_digits_are_scored_on_validation_digits(small_sweep):
-    shifted = sweep._shift(4)
+    shifted = codes_of_128.measure_shift(4)
     assert set(shifted) == {f"{label}, {k} px" for label in ("PCA", "tiny") for k in range(5)}
-    few = sweep._few_digits(100)
+    few = codes_of_128.measure_few(100)
     assert set(few) == {"PCA", "tiny"}
     assert all(value > 0 for value in few.values())
 
 
 def test_with_few_digits_every_rival_is_scored_on_the_same_digits(small_sweep, monkeypatch):
     scored = []
-    monkeypatch.setattr(sweep, "_pca_error", lambda x_train, x, n: scored.append(x) or 1.0)
-    monkeypatch.setattr(sweep, "_picture_errors", lambda networks, x: scored.append(x) or {"tiny": 1.0})
-    monkeypatch.setitem(sweep.FEW_DIGITS, "scored on", 30)
-    sweep._few_digits(100)
-    assert len(scored) == 1 + sweep.PARTS
+    monkeypatch.setattr(codes_of_128, "pca_error", lambda x_train, x, n: scored.append(x) or 1.0)
+    monkeypatch.setattr(codes_of_128, "picture_errors", lambda networks, x: scored.append(x) or {"tiny": 1.0})
+    monkeypatch.setitem(codes_of_128.FEW_DIGITS, "scored on", 30)
+    codes_of_128.measure_few(100)
+    assert len(scored) == 1 + codes_of_128.PARTS
     assert all(np.array_equal(x, small_sweep[1][0][:30]) for x in scored)
 
 
 def test_a_longer_training_has_so_many_epochs_at_the_best_rate_and_changes_no_other(small_sweep, monkeypatch):
     trained = []
-    monkeypatch.setattr(sweep, "train", lambda *arrays, **training: trained.append(training))
-    assert set(sweep._long(5)) == {"tiny"}
+    monkeypatch.setattr(codes_of_128, "train", lambda *arrays, **training: trained.append(training))
+    assert set(codes_of_128.measure_long(5)) == {"tiny"}
     (training,) = trained
     assert (training["epochs"], training["learning_rate"]) == (5, 0.2)
-    assert sweep.CODE_128["epochs"] == 2
+    assert codes_of_128.SETTINGS["epochs"] == 2
 
 
 def test_pixels_of_pca_are_limited_like_those_of_the_networks():
@@ -280,13 +281,13 @@ def test_pixels_of_pca_are_limited_like_those_of_the_networks():
     x = x_train[:5] + 0.5  # brighter than any picture, so PCA draws them brighter than white
     drawn = evaluation.reconstruct_pca(evaluation.fit_pca(x_train, 20), x)
     assert drawn.max() > 1
-    assert sweep._pca_error(x_train, x, 20) == pytest.approx(evaluation.mse(x, np.clip(drawn, 0, 1)))
+    assert codes_of_128.pca_error(x_train, x, 20) == pytest.approx(evaluation.mse(x, np.clip(drawn, 0, 1)))
 
 
 def test_a_training_that_diverged_counts_as_the_worst():
     model = keras.Sequential([keras.Input((28, 28, 1)), keras.layers.Conv2D(1, 1)])
     model.set_weights([np.full((1, 1, 1, 1), np.nan), np.zeros(1)])
-    assert sweep._picture_errors({"diverged": model}, np.ones((2, 28, 28, 1), "float32")) == {"diverged": 1.0}
+    assert codes_of_128.picture_errors({"diverged": model}, np.ones((2, 28, 28, 1), "float32")) == {"diverged": 1.0}
 
 
 def test_the_wide_network_has_as_many_parameters_as_the_dense_one_and_is_scored_at_every_shift(
@@ -297,26 +298,72 @@ def test_the_wide_network_has_as_many_parameters_as_the_dense_one_and_is_scored_
     def fit(networks, rates, x_train):
         trained.append((*networks.values(), *rates.values(), len(x_train)))
 
-    monkeypatch.setattr(sweep, "_fit_code_128", fit)
-    assert set(sweep._wide(0.01)) == {f"convolutional, wide, {k} px" for k in range(5)}
+    monkeypatch.setattr(codes_of_128, "_fit", fit)
+    assert set(codes_of_128.measure_wide_rate(0.01)) == {f"convolutional, wide, {k} px" for k in range(5)}
     ((network, rate, n_digits),) = trained
     assert (rate, n_digits) == (0.01, 200)
     dense = build_autoencoder([784, 128], code_activation="linear")[0]
     assert network.count_params() == pytest.approx(dense.count_params(), rel=0.01)
-    assert network.count_params() == build_conv_autoencoder(channels=sweep.WIDE)[0].count_params()
+    assert network.count_params() == build_conv_autoencoder(channels=codes_of_128.WIDE)[0].count_params()
 
 
-@pytest.mark.parametrize("name", ["02.rates", "02.shift", "02.wide", "02.few_digits"])
+def test_rivals_on_moved_digits_differ_in_network_and_epochs_only(small_sweep, monkeypatch):
+    trained = []
+    wide = {"x": [0.1, 0.2, 0.3], "mean": {f"{codes_of_128.WIDE_LABEL}, 0 px": [2, 1, 3]}}
+    curves = {"02.wide": wide, "02.rates": {"x": [0.1, 0.2], "mean": {"tiny": [1, 2]}}}
+    monkeypatch.setattr(codes_of_128, "load_curve", curves.get)
+    monkeypatch.setattr(codes_of_128, "_fit", lambda models, rates, x, epochs=None: trained.append((rates, x, epochs)))
+    for measure, setting in [
+        (codes_of_128.measure_shift, 4), (codes_of_128.measure_shift_wide, 4), (codes_of_128.measure_shift_long, 18),
+    ]:  # fmt: skip
+        np.random.seed(0)  # noqa: NPY002
+        measure(setting)
+    rates, digits, epochs = zip(*trained, strict=True)
+    assert rates == ({"tiny": 0.1}, {codes_of_128.WIDE_LABEL: 0.2}, {"tiny": 0.1})
+    assert epochs == (None, None, 18)
+    assert all(np.array_equal(x, digits[0]) for x in digits)
+    assert not np.array_equal(digits[0], small_sweep[0][0])
+
+
+def test_with_few_digits_each_rival_has_its_network_and_rate(small_sweep, monkeypatch):
+    compiled = []
+    wide = {"x": [0.1, 0.2, 0.3], "mean": {f"{codes_of_128.WIDE_LABEL}, 0 px": [2, 1, 3]}}
+    monkeypatch.setattr(codes_of_128, "load_curve", {"02.wide": wide}.get)
+    dense = keras.Sequential([keras.Input((28, 28, 1)), keras.layers.Flatten()])
+    monkeypatch.setattr(codes_of_128, "networks", lambda: {"dense": dense, "other": None})
+
+    class Stop(Exception):
+        """The training would start now."""
+
+    def compile_for_training(model, steps, rate, **settings):
+        compiled.append((model.count_params(), rate))
+        raise Stop
+
+    monkeypatch.setattr(codes_of_128, "compile_for_training", compile_for_training)
+    for measure, setting in [(codes_of_128.measure_few_wide, 100), (codes_of_128.measure_few_rate, 0.004)]:
+        with pytest.raises(Stop):
+            measure(setting)
+    assert compiled == [(200_737, 0.2), (0, 0.004)]
+
+
+@pytest.mark.parametrize("name", [n for n in SWEEPS if n.startswith("02.") and not n.endswith("long")])
 def test_curves_have_several_seeds_and_the_same_length(name):
-    planned = sweep.SWEEPS[name]
-    assert planned.seeds >= {"02.rates": 2, "02.shift": 5, "02.wide": 3, "02.few_digits": 3}[name]
-    assert planned.settings["epochs"] == sweep.CODE_128["epochs"]
+    planned = SWEEPS[name]
+    slow = name in ("02.shift_wide", "02.few_digits_wide")  # ten minutes each
+    assert planned.seeds >= (5 if name in ("02.shift", "02.few_digits") else 2 if slow else 3)
+    assert planned.settings["epochs"] == codes_of_128.SETTINGS["epochs"]
 
 
 def test_the_best_rates_lie_inside_the_grid():
     curve = load_curve("02.rates")
-    for label, rate in sweep.best_rates(curve).items():
+    for label, rate in codes_of_128.best_rates(curve).items():
         assert min(curve["x"]) < rate < max(curve["x"]), label
+
+
+def test_with_few_digits_no_learning_rate_saves_the_dense_network():
+    tuned, few = load_curve("02.few_digits_rates"), load_curve("02.few_digits")
+    assert max(tuned["x"]) < codes_of_128.best_rates(load_curve("02.rates"))["dense"]  # the rate of the comparison
+    assert min(tuned["mean"]["dense"]) > 2 * few["mean"]["convolutional"][0]
 
 
 def test_the_best_rate_of_the_wide_network_lies_inside_its_grid():
@@ -330,4 +377,4 @@ def test_pca_has_as_many_numbers_as_the_codes_of_its_rivals():
     namespace = {"evaluation": evaluation, "x_train": x_train}
     exec(cells["reconstruct"], namespace)
     sizes = {np.prod(build()[1].output_shape[1:]) for build in (build_conv_autoencoder, build_pooling_autoencoder)}
-    assert {namespace["pca"].n_components_} == sizes == {sweep.CODE_128["code"]}
+    assert {namespace["pca"].n_components_} == sizes == {codes_of_128.SETTINGS["code"]}

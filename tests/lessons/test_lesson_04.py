@@ -376,7 +376,7 @@ def test_long_comparisons_use_the_rates_that_did_best(grid):
         for code in sparse_grid.names_of(sparse_grid.Codes(kind, strengths, rates)):
             best = min(rates, key=lambda rate: losses[f"{code} at {rate:g}: loss"])
             assert best in grid[kind][1]
-    assert {sweep.SWEEPS[name].seeds for name in ("04.rates", "04.tradeoff", "04.overfit")} == {5}
+    assert {sweep.SWEEPS[name].seeds for name in ("04.rates", "04.tradeoff", "04.overfit", "04.random_sigmoid")} == {5}
     assert sweep.SWEEPS["04.rho"].seeds >= 3
 
 
@@ -394,6 +394,25 @@ def test_smaller_means_are_tried_with_the_rest_as_in_the_lesson_and_scored_on_va
     names = {f"KL {rho:g} 0.003" for rho, _ in strengths}
     assert {label.partition(":")[0] for label in measured[0]} == names
     assert all(measured[0][f"{name}: MSE"] != measured[1][f"{name}: MSE"] for name in names)
+
+
+def test_random_sigmoid_units_have_the_spreads_that_are_said_and_are_read_untrained(monkeypatch):
+    monkeypatch.setattr(sparse_grid, "N_CODE", 64)
+    read = []
+
+    def probe_errors(readers, data, epochs, batch):
+        read.append(ops.convert_to_numpy(readers[0](np.eye(784, dtype="float32"))))
+        return [np.array([[1.0, 2.0], [3.0, 4.0]])]
+
+    monkeypatch.setattr(sparse_grid, "probe_errors", probe_errors)
+    results = sparse_grid.measure_random_sigmoid(4, data=(), spreads=(0.1, 3.0))
+    assert results == {
+        "random sigmoid 0.1: probe validation": 1.0, "random sigmoid 0.1: probe test": 2.0,
+        "random sigmoid 3: probe validation": 3.0, "random sigmoid 3: probe test": 4.0,
+    }  # fmt: skip
+    inputs = np.log(read[0]) - np.log1p(-read[0])  # what the sigmoid takes: weight and bias of each pixel and unit
+    assert inputs.std(axis=(1, 2)) == pytest.approx([0.1, 3.0], rel=0.05)
+    assert inputs.mean(axis=(1, 2)) == pytest.approx(np.log(0.05 / 0.95), abs=0.05)
 
 
 def test_every_kind_of_code_has_a_twin_without_any_restriction():

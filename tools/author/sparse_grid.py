@@ -70,6 +70,11 @@ RHO = {
     "learning_rates": list(RHO_GRID["KL"][1]),
     "strengths": list(RHO_GRID["KL"][0]),
 }
+RANDOM_SIGMOID = {  # the standard deviations of the weights: the first is that of the lesson's layers before training
+    "spreads": (0.1, 0.3, 1.0, 3.0),
+    "bias": "that of 5 % mean activation",
+    **{key: TRADEOFF[key] for key in ("units", "probe_digits", "probe_epochs", "probe_batch_size")},
+}
 OVERFIT = {
     "steps": 1000,
     "batch_size": 50,
@@ -411,6 +416,23 @@ def measure_tradeoff(
         for name, (val, test) in zip(some, errors, strict=True):
             results[f"{name}: probe validation"], results[f"{name}: probe test"] = val, test
     return results
+
+
+def measure_random_sigmoid(
+    probe_epochs: int, *, data=None, spreads: tuple = RANDOM_SIGMOID["spreads"]
+) -> dict[str, float]:
+    """Probe errors of sigmoid units that are never trained, for several spreads of their random weights."""
+    stack = Codes("KL", ((0.05, 0.0),) * len(spreads), (1.0,) * len(spreads))
+    stack.build((None, 784))
+    stack.kernel.assign(stack.kernel * np.float32(spreads)[:, np.newaxis, np.newaxis] / 0.1)
+    (errors,) = probe_errors(
+        [stack.encode], data or load_mnist(flat=True), probe_epochs, RANDOM_SIGMOID["probe_batch_size"]
+    )
+    return {
+        f"random sigmoid {spread:g}: probe {on}": error
+        for spread, both in zip(spreads, errors, strict=True)
+        for on, error in zip(("validation", "test"), both, strict=True)
+    }
 
 
 def measure_rates(epochs: int, *, grid: dict = LIVE_GRID, data=None) -> dict[str, float]:

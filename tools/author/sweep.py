@@ -7,7 +7,6 @@ Each training is kept as soon as it has ended, so that an interrupted sweep goes
 """
 
 import argparse
-import contextlib
 import functools
 import json
 import math
@@ -22,22 +21,28 @@ import numpy as np
 from course_utils.backend import keras
 from course_utils.data import load_mnist
 from course_utils.devices import setup
-from course_utils.evaluation import bce, fit_pca, judge_accuracy, load_judge, mse, psnr, reconstruct_pca
+from course_utils.evaluation import bce, judge_accuracy, load_judge, mse, psnr
 from course_utils.lessons import (
     AnyGaussianNoise,
     GaussianNoise,
     build_autoencoder,
-    build_conv_autoencoder,
     build_conv_denoiser,
     build_deep,
     codes_moved,
-    moved_at_random,
     noisy_copy,
-    shift_right,
 )
-from course_utils.pretrained import CURVE_FOLDER, load_curve
-from course_utils.training import TrainingError, compile_for_training, train, warm_up_and_cosine
-from tools.author import neighborhoods, one_class, pretraining, sparse_grid, stacked_vaes, stacked_writers, strengths
+from course_utils.pretrained import CURVE_FOLDER
+from course_utils.training import train, warm_up_and_cosine
+from tools.author import (
+    codes_of_128,
+    neighborhoods,
+    one_class,
+    pretraining,
+    sparse_grid,
+    stacked_vaes,
+    stacked_writers,
+    strengths,
+)
 from tools.author.pretrain import flat_digits
 from tools.shared.machine import machine_and_versions
 from tools.shared.notebook_files import ROOT, replace_file
@@ -95,111 +100,6 @@ def _from_one_training(train_all: Callable[[int], dict]) -> Callable[[float], di
     """A sweep's measure: `train_all(seed)`, which must be cached, trains once per seed and gives the results for all x."""
     # NumPy's first draw names the seed.
     return lambda x: train_all(int(np.random.randint(2**31)))[x]  # noqa: NPY002
-
-
-# Lesson 02: networks with codes of 128 numbers, from and to pictures `(28, 28, 1)`, trained as in the lesson.
-CODE_128 = {"code": 128, "epochs": 6, "batch_size": 64, "schedule": "warm-up and cosine"}
-CODE_128_RATES = (0.008, 0.016, 0.032, 0.064)
-WIDE = (64, 140)  # channels: 200,737 parameters, and the dense network has 201,616
-MOVED = 4  # pixels
-SHIFTS = range(MOVED + 1)
-PARTS = 10  # of a training on few digits: after each one the error is measured
-FEW_DIGITS = {
-    **CODE_128,
-    "rates": "the best of 02.rates",
-    "scored": "lowest validation MSE of ten on the way",
-    "scored on": 2000,
-}
-
-
-def _code_128_networks() -> dict[str, keras.Model]:
-    """Label → a new network."""
-    dense, _, _ = build_autoencoder([784, 128], code_activation="linear")
-    reshapes = keras.layers.Flatten(), keras.layers.Reshape((28, 28, 1))
-    return {
-        "dense": keras.Sequential([keras.Input((28, 28, 1)), reshapes[0], dense, reshapes[1]]),
-        "convolutional": build_conv_autoencoder()[0],
-    }
-
-
-def _fit_code_128(networks: dict, rates: dict, x_train: np.ndarray, epochs: int | None = None) -> None:
-    training = {"epochs": epochs or CODE_128["epochs"], "batch_size": CODE_128["batch_size"]}
-    for label, network in networks.items():
-        with contextlib.suppress(TrainingError):  # it diverged, and its error will say so
-            train(network, x_train, x_train, loss="binary_crossentropy", learning_rate=rates[label], **training)
-
-
-def _picture_errors(networks: dict, x: np.ndarray) -> dict[str, float]:
-    """Label → MSE; 1 for a training that diverged, which is more than that of any other network."""
-    errors = {label: mse(x, network.predict(x, batch_size=500, verbose=0)) for label, network in networks.items()}
-    return {label: error if math.isfinite(error) else 1.0 for label, error in errors.items()}
-
-
-def _pca_error(x_train: np.ndarray, x: np.ndarray, n_components: int = 128) -> float:
-    flat_train, flat = x_train.reshape(len(x_train), -1), x.reshape(len(x), -1)
-    return mse(flat, np.clip(reconstruct_pca(fit_pca(flat_train, n_components), flat), 0, 1))
-
-
-def _at_every_shift(errors_of: Callable[[np.ndarray], dict[str, float]], x: np.ndarray) -> dict[str, float]:
-    """The errors of `x`, moved to the right by each of `SHIFTS`; the pixels become part of the label."""
-    found = {pixels: errors_of(shift_right(x, pixels)) for pixels in SHIFTS}
-    return {f"{label}, {pixels} px": error for pixels, errors in found.items() for label, error in errors.items()}
-
-
-def best_rates(curve: dict) -> dict[str, float]:
-    """Label → the learning rate with the lowest mean error, of the curve "02.rates"."""
-    return {label: curve["x"][int(np.argmin(errors))] for label, errors in curve["mean"].items()}
-
-
-def _rates(rate: float) -> dict[str, float]:
-    (x_train, _), (x_val, _), _ = load_mnist()
-    networks = _code_128_networks()
-    _fit_code_128(networks, dict.fromkeys(networks, rate), x_train)
-    return _picture_errors(networks, x_val)
-
-
-def _shift(most: int) -> dict[str, float]:
-    """Validation MSE of every network at every shift, trained on digits that were moved by up to `most` pixels."""
-    (x_train, _), (x_val, _), _ = load_mnist()
-    x_train = moved_at_random(x_train, most, np.random.default_rng(np.random.randint(2**31)))  # noqa: NPY002
-    networks = _code_128_networks()
-    _fit_code_128(networks, best_rates(load_curve("02.rates")), x_train)
-    return _at_every_shift(lambda moved: {"PCA": _pca_error(x_train, moved), **_picture_errors(networks, moved)}, x_val)
-
-
-def _wide(rate: float) -> dict[str, float]:
-    """Validation MSE at every shift, of a convolutional network with about as many parameters as the dense one."""
-    (x_train, _), (x_val, _), _ = load_mnist()
-    networks = {"convolutional, wide": build_conv_autoencoder(channels=WIDE)[0]}
-    _fit_code_128(networks, dict.fromkeys(networks, rate), x_train)
-    return _at_every_shift(lambda moved: _picture_errors(networks, moved), x_val)
-
-
-def _long(epochs: int) -> dict[str, float]:
-    """Validation MSE of both networks at their best rates after so many epochs."""
-    (x_train, _), (x_val, _), _ = load_mnist()
-    networks = _code_128_networks()
-    _fit_code_128(networks, best_rates(load_curve("02.rates")), x_train, epochs)
-    return _picture_errors(networks, x_val)
-
-
-def _few_digits(n: int) -> dict[str, float]:
-    """Lowest validation MSE on the way, of networks that see as many pictures as the others, drawn from `n` digits."""
-    (x_train, _), (x_val, _), _ = load_mnist()
-    x_val = x_val[: FEW_DIGITS["scored on"]]
-    rng = np.random.default_rng(np.random.randint(2**31))  # noqa: NPY002
-    few = x_train[rng.permutation(len(x_train))[:n]]
-    drawn = rng.integers(n, size=(PARTS, CODE_128["epochs"] * len(x_train) // PARTS))
-    steps = PARTS * math.ceil(drawn.shape[1] / CODE_128["batch_size"])
-    rates = best_rates(load_curve("02.rates"))
-    lowest = {"PCA": _pca_error(few, x_val, min(128, n - 1))}
-    for label, network in _code_128_networks().items():
-        compile_for_training(network, steps, rates[label], loss="binary_crossentropy")
-        for part in drawn:
-            network.fit(few[part], few[part], batch_size=CODE_128["batch_size"], verbose=0)
-            error = _picture_errors({label: network}, x_val)[label]
-            lowest[label] = min(lowest.get(label, error), error)
-    return lowest
 
 
 # Lesson 03: narrow and wide codes, trained to copy clean digits or to restore noisy ones.
@@ -294,21 +194,49 @@ SWEEPS: dict[str, Sweep] = {
         x=(1, 3, 10, 30), measure=_patience, settings={**PATIENCE, "highest rate of the cosine": HIGHEST}
     ),
     "01.code_size": Sweep(x=(2, 4, 8, 16, 32, 64), measure=_code_size, settings=CODE_SIZE),
-    "02.rates": Sweep(x=CODE_128_RATES, measure=_rates, settings={**CODE_128, "scored": "validation MSE"}, seeds=3),
-    "02.shift": Sweep(x=(0, MOVED), measure=_shift, settings={**CODE_128, "rates": "the best of 02.rates"}),
+    "02.rates": Sweep(
+        x=codes_of_128.RATES,
+        measure=codes_of_128.measure_rate,
+        settings={**codes_of_128.SETTINGS, "scored": "validation MSE"},
+        seeds=3,
+    ),
     "02.wide": Sweep(
-        x=CODE_128_RATES[:3],
-        measure=_wide,
-        settings={**CODE_128, "channels": WIDE, "scored": "validation MSE"},
+        x=codes_of_128.RATES[:3],
+        measure=codes_of_128.measure_wide_rate,
+        settings={**codes_of_128.SETTINGS, "channels": codes_of_128.WIDE, "scored": "validation MSE"},
         seeds=3,
     ),
-    "02.long": Sweep(
+    "02.long": Sweep(x=(18,), measure=codes_of_128.measure_long, settings=codes_of_128.LONG, seeds=3),
+    "02.shift": Sweep(
+        x=(0, codes_of_128.MOVED),
+        measure=codes_of_128.measure_shift,
+        settings={**codes_of_128.SETTINGS, "rates": "the best of 02.rates"},
+    ),
+    "02.shift_wide": Sweep(
+        x=(codes_of_128.MOVED,),
+        measure=codes_of_128.measure_shift_wide,
+        settings={**codes_of_128.SETTINGS, "channels": codes_of_128.WIDE, "rates": "the best of 02.wide"},
+        seeds=2,
+    ),
+    "02.shift_long": Sweep(
         x=(18,),
-        measure=_long,
-        settings={"code": 128, "batch_size": 64, "rates": "the best of 02.rates", "scored": "validation MSE"},
+        measure=codes_of_128.measure_shift_long,
+        settings={**codes_of_128.LONG, "moved": codes_of_128.MOVED},
+        seeds=2,
+    ),
+    "02.few_digits": Sweep(x=(100,), measure=codes_of_128.measure_few, settings=codes_of_128.FEW_DIGITS),
+    "02.few_digits_wide": Sweep(
+        x=(100,),
+        measure=codes_of_128.measure_few_wide,
+        settings={**codes_of_128.FEW_DIGITS, "channels": codes_of_128.WIDE, "rates": "the best of 02.wide"},
+        seeds=2,
+    ),
+    "02.few_digits_rates": Sweep(
+        x=codes_of_128.FEW_RATES,
+        measure=codes_of_128.measure_few_rate,
+        settings={**codes_of_128.FEW_DIGITS, "digits": 100, "rates": "those of x, for the dense network"},
         seeds=3,
     ),
-    "02.few_digits": Sweep(x=(100,), measure=_few_digits, settings=FEW_DIGITS),
     "03.code_and_task": Sweep(
         x=CODE_AND_TASK_SIZES,
         measure=_from_one_training(_code_and_task),
@@ -318,6 +246,11 @@ SWEEPS: dict[str, Sweep] = {
     "04.rates": Sweep(x=(1,), measure=sparse_grid.measure_rates, settings=sparse_grid.LIVE),
     "04.tradeoff": Sweep(x=(1,), measure=sparse_grid.measure_tradeoff, settings=sparse_grid.TRADEOFF),
     "04.rho": Sweep(x=(1,), measure=sparse_grid.measure_rho, settings=sparse_grid.RHO, seeds=3),
+    "04.random_sigmoid": Sweep(
+        x=(sparse_grid.TRADEOFF["probe_epochs"],),
+        measure=sparse_grid.measure_random_sigmoid,
+        settings=sparse_grid.RANDOM_SIGMOID,
+    ),
     "04.overfit": Sweep(x=(1000,), measure=sparse_grid.measure_overfitting, settings=sparse_grid.OVERFIT),
     "05.strengths": Sweep(
         x=tuple(range(len(strengths.STRENGTHS["contractive"]))),
